@@ -1,0 +1,57 @@
+"""GPU memory: what it is made of, what operations move through it, what must be kept in it.
+
+Read in this order: `cost`, `traffic`; `devices` and the `data_sheets` behind them, `roofline`,
+`hierarchy`, `tiling`; `shapes`, `layer`, `storage`, `activations`; `measure`.
+"""
+
+from lib.memory.activations import activation_bytes
+from lib.memory.cost import Cost
+from lib.memory.devices import DEVICES, Device, MemoryLevel, device
+from lib.memory.layer import attention_costs, layer_costs, linear_maps
+from lib.memory.roofline import attainable_flops, compute_bound_batch, ridge_point
+from lib.memory.shapes import EXERCISE_7B, LLAMA_3_8B, LLAMA_7B, ModelShape
+from lib.memory.storage import kv_cache_bytes, max_batch_size, training_state_bytes
+from lib.memory.traffic import (
+    attention,
+    attention_scores,
+    elementwise,
+    embedding,
+    fused_attention,
+    layer_norm,
+    linear,
+    lm_head,
+    softmax,
+    weighted_sum,
+)
+
+__all__ = [
+    "DEVICES",
+    "EXERCISE_7B",
+    "LLAMA_3_8B",
+    "LLAMA_7B",
+    "Cost",
+    "Device",
+    "MemoryLevel",
+    "ModelShape",
+    "activation_bytes",
+    "attainable_flops",
+    "attention",
+    "attention_costs",
+    "attention_scores",
+    "compute_bound_batch",
+    "device",
+    "elementwise",
+    "embedding",
+    "fused_attention",
+    "kv_cache_bytes",
+    "layer_costs",
+    "layer_norm",
+    "linear",
+    "linear_maps",
+    "lm_head",
+    "max_batch_size",
+    "ridge_point",
+    "softmax",
+    "training_state_bytes",
+    "weighted_sum",
+]
