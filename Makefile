@@ -29,7 +29,7 @@ serve: book
 
 test: everything
 	@$(PYTHON) tools/bootstrap.py system
-	@$(RUN) -m ruff check lib tools tests exercises
+	@$(RUN) -m ruff check lib tools tests exercises _ext chapters
 	@$(RUN) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 everything:
@@ -48,7 +48,7 @@ bench: everything
 	@$(RUN) -m tests.bench
 
 lint: everything
-	@$(RUN) -m ruff check lib tools tests exercises
+	@$(RUN) -m ruff check lib tools tests exercises _ext chapters
 
 lock: everything
 	@$(RUN) -m tools.lock
