@@ -196,7 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"tools.assignments: {error}", file=sys.stderr, flush=True)
             failures += 1
         else:
-            _say(f"    no solution, hidden test or secret in it; ready in {shown(written[0].parent)}")
+            place = shown(written[0].parent)
+            _say(f"    no solution, hidden test or secret in it; ready in {place}")
     return 1 if failures else 0
 
 

@@ -17,15 +17,16 @@ from tools.notebooks import ROOT, NotebookError, shown
 
 TAGS = ["remove-cell", "setup"]
 
-# In JupyterLab, on Binder and in the tests the library lies in a folder above the notebook; on
-# Colab the notebook is alone. What the cell needs stays inside the function, so that it gives
-# the notebook no names.
+# In JupyterLab, on Binder and in the tests the library lies in a folder above the notebook; where a
+# course is graded it is on the path already; on Colab the notebook is alone. What the cell needs
+# stays inside the function, so that it gives the notebook no names.
 TEMPLATE = '''\
 def open_book(url="{url}"):
-    """Make `lib` importable: a folder above holds it, else (on Colab) a fresh clone does."""
+    """Make `lib` importable, from a folder above, an installation, or (on Colab) a clone."""
     import importlib.util, os, pathlib, re, subprocess, sys, tomllib
     here, url = pathlib.Path.cwd(), os.environ.get("BOOK_URL", url)
-    book = next((p for p in (here, *here.parents) if (p / "lib/memory").is_dir()), here / "book")
+    places = [here, *here.parents, *map(pathlib.Path, sys.path)]
+    book = next((p for p in places if (p / "lib/memory").is_dir()), here / "book")
     if not (book / "lib/memory").is_dir():
         if subprocess.call(["git", "clone", "--quiet", "--depth=1", url, str(book)]):
             raise RuntimeError(f"The book could not be cloned from {{url}}. Is there a network?")

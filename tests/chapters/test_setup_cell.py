@@ -36,7 +36,7 @@ def test_the_address_is_that_of_the_configuration():
 
 
 def test_the_cell_is_short_and_leaves_one_name(tmp_path, monkeypatch):
-    assert len(setup_cell.source().splitlines()) <= 15
+    assert len(setup_cell.source().splitlines()) <= 16
     (tmp_path / "lib/memory").mkdir(parents=True)
     (tmp_path / "chapters").mkdir()
     monkeypatch.chdir(tmp_path / "chapters")
@@ -158,3 +158,17 @@ def test_the_cell_runs_where_the_repository_is(write):
     path = write(cell=("import lib\nprint(lib.__name__)", {}))
     assert run(path).notebook.cells[-1].outputs[0].text == "lib\n"
     assert not (path.parent / "book").exists()
+
+
+def test_a_library_on_the_path_is_taken_before_any_clone(tmp_path):
+    (tmp_path / "installed" / "lib" / "memory").mkdir(parents=True)
+    (tmp_path / "course").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", setup_cell.source()],
+        cwd=tmp_path / "course",
+        env={"PYTHONPATH": str(tmp_path / "installed"), "BOOK_URL": "file:///nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "course" / "book").exists()

@@ -1,0 +1,1 @@
+"""The hidden tests: nothing in here reaches a release or a feedback page but its messages."""

@@ -1,0 +1,1 @@
+"""Exercise sheet, task 2: memory."""

@@ -1,0 +1,1 @@
+"""Seeded mistakes and correct alternatives: what the hidden tests are tested with."""
