@@ -169,7 +169,6 @@ class Course:
 @pytest.fixture(scope="module")
 def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     folder = tmp_path_factory.mktemp("course")
-    (folder / "lib").symlink_to(ROOT / "lib")
     shutil.copytree(ROOT / "exercises" / "source", folder / "source")
     nbgrader(folder, "generate_assignment", ASSIGNMENT)
     graded = Course(folder)
