@@ -19,11 +19,12 @@ def activation_bytes(
     dropout: bool = True,
     fused: bool = False,
 ) -> dict[str, Number]:
-    """Bytes that one layer keeps, tensor by tensor: `sum(....values())` is the layer's total.
+    """Bytes that one layer keeps, tensor by tensor; their `sum(kept.values())` is the total.
 
     With 2 bytes an element, dropout, as many key-value heads as attention heads and a plain
     feed-forward block of width 4 d, the total is 34 b t d + 5 a b t² (Korthikanti et al., 2022)
-    and the norms' statistics, which the paper leaves out: two numbers a token and norm.
+    and the norms' statistics, which the paper leaves out: two numbers a token and norm, kept in
+    float32 (`statistic_bytes=4`) for 16-bit tensors too.
     """
     check_sizes(batch_size=batch_size, seq_len=seq_len)
     check_positive(bytes_per_element=bytes_per_element, statistic_bytes=statistic_bytes)
@@ -66,7 +67,8 @@ def attention_activations(
 
     Unfused attention keeps the weights, and with dropout a mask of one byte an element and the
     dropped weights too: three tensors of seq_len squared. A fused kernel keeps one statistic a
-    row instead and computes the weights again in the backward pass (Dao et al., 2022).
+    row instead and computes the weights again in the backward pass (Dao et al., 2022); it draws
+    its dropout again as well, from the seed.
     """
     tokens = batch_size * seq_len
     rows = tokens * shape.num_attention_heads

@@ -61,6 +61,7 @@ class Sample:
 
     @property
     def clean(self) -> bool:
+        """Whether others left the machine alone for long enough to count."""
         return self.others < MAX_OTHERS
 
 

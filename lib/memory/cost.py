@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sympy
 
-from lib.memory.sizes import Number
+from lib.memory.sizes import Number, check_not_negative
 
 if TYPE_CHECKING:
     from lib.memory.devices import Device
@@ -21,7 +21,8 @@ class Cost:
     One multiply-add is 2 FLOPs. Costs add, and scale by a number of repetitions:
     `3 * linear(...)` is three such maps, `sum([q, k, v])` their total.
 
-    The three fields are numbers or SymPy expressions.
+    The three fields are numbers, 0 or more, or SymPy expressions; anything else, and a cost that is
+    scaled by a negative number, raises `ValueError`.
     """
 
     flops: Number
@@ -29,11 +30,7 @@ class Cost:
     bytes_written: Number
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            negative = value.is_negative if isinstance(value, sympy.Expr) else value < 0
-            if negative:
-                raise ValueError(f"{field.name} cannot be negative, got {value}")
+        check_not_negative(**vars(self))
 
     @property
     def bytes(self) -> Number:
@@ -52,7 +49,7 @@ class Cost:
         return sympy.factor(ratio) if isinstance(ratio, sympy.Expr) else ratio
 
     def time(self, device: Device, dtype: str = "bfloat16") -> float | sympy.Expr:
-        """Seconds on `device` by the roofline model: the slower of computing and moving.
+        """Seconds on `device` by the roofline model: computing or moving, whichever takes longer.
 
         Computing and moving are assumed to overlap perfectly (Williams et al., 2009).
         """
@@ -69,8 +66,10 @@ class Cost:
         """
         computing = self.flops / device.peak(dtype)
         moving = self.bytes / device.bandwidth
-        if isinstance(computing + moving, sympy.Expr):
-            raise ValueError(f"{computing + moving} has symbols: put numbers in with .subs first")
+        symbols = getattr(computing + moving, "free_symbols", ())
+        if symbols:
+            names = ", ".join(sorted(map(str, symbols)))
+            raise ValueError(f"the cost has the symbols {names}: put numbers in with .subs first")
         return "compute" if computing >= moving else "memory"
 
     def subs(self, values: Mapping[sympy.Symbol, Number]) -> Cost:

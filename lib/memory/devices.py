@@ -127,7 +127,7 @@ def device(name: str) -> Device:
     return _this_machine() if key == THIS_MACHINE else DEVICES[key]
 
 
-def table(*names: str) -> list[dict]:
+def specifications(*names: str) -> list[dict]:
     """Every number known of the named devices, or of all in `DEVICES`, as rows for pandas.
 
     A row has `device`, `field`, `value`, `unit`, `kind` ("data sheet", "third party", "derived"
@@ -139,11 +139,13 @@ def table(*names: str) -> list[dict]:
 
 
 def source(name: str, field: str) -> str:
-    """Where one number comes from: `source("H100", "memory_bandwidth")`, with `table`'s fields.
+    """Where one number comes from: `source("H100", "memory_bandwidth")`.
+
+    The fields are those of `specifications`.
 
     Raises `ValueError` for a field that is not known of the device, naming those that are.
     """
-    found = {row["field"]: row["source"] for row in table(name)}
+    found = {row["field"]: row["source"] for row in specifications(name)}
     if field not in found:
         raise ValueError(f"{name} has no field {field!r}, only {', '.join(found)}")
     return found[field]

@@ -3,7 +3,7 @@
 from lib.memory import traffic
 from lib.memory.cost import Cost
 from lib.memory.shapes import ModelShape
-from lib.memory.sizes import Number, Size
+from lib.memory.sizes import Number, Size, check_sizes
 
 
 def layer_costs(
@@ -22,11 +22,10 @@ def layer_costs(
     three. Norms, residual sums and activations are left out: see `traffic.layer_norm` and
     `traffic.elementwise`.
     """
+    check_sizes(batch_size=batch_size, queries=queries, keys=keys)
     rows = batch_size * queries
     linear = {
-        name: traffic.linear(
-            rows=rows, d_in=d_in, d_out=d_out, bytes_per_element=bytes_per_element
-        )
+        name: traffic.linear(rows=rows, d_in=d_in, d_out=d_out, bytes_per_element=bytes_per_element)
         for name, (d_in, d_out) in linear_maps(shape).items()
     }
     attention = attention_costs(

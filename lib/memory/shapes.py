@@ -35,7 +35,7 @@ class ModelShape:
 
     @property
     def layer_parameters(self) -> Size:
-        """Weights of one layer's matrices. Norms and biases are left out: they are thousandths."""
+        """One layer's matrices. Norms and biases, less than a thousandth, are left out."""
         query = self.num_attention_heads * self.head_dim
         key_value = self.num_key_value_heads * self.head_dim
         attention = self.hidden_size * (2 * query + 2 * key_value)

@@ -15,11 +15,14 @@ Number = int | float | Fraction | sympy.Expr
 def check_sizes(**sizes: Number) -> None:
     """Raise `ValueError` unless every size is a positive whole number or a SymPy expression."""
     for name, size in sizes.items():
-        if not _is_symbolic(size) and (type(size) is not int or size < 1):
+        if isinstance(size, sympy.Expr):
+            valid = _can_be(size, size.is_integer, size.is_positive)
+        else:
+            valid = type(size) is int and size > 0
+        if not valid:
             raise ValueError(
                 f"{name} must be a positive whole number or a SymPy expression, got {size!r}"
             )
-        _check_sign(name, size)
 
 
 def check_positive(**quantities: Number) -> None:
@@ -28,10 +31,23 @@ def check_positive(**quantities: Number) -> None:
     For what need not be whole: seconds, rates, bytes per element (an int4 weight has half a byte).
     """
     for name, quantity in quantities.items():
-        number = isinstance(quantity, int | float | Fraction) and not isinstance(quantity, bool)
-        if not _is_symbolic(quantity) and not (number and quantity > 0):
+        if isinstance(quantity, sympy.Expr):
+            valid = _can_be(quantity, quantity.is_positive)
+        else:
+            valid = _is_number(quantity) and quantity > 0
+        if not valid:
             raise ValueError(f"{name} must be a number above zero, got {quantity!r}")
-        _check_sign(name, quantity)
+
+
+def check_not_negative(**quantities: Number) -> None:
+    """Raise `ValueError` unless every quantity is a number, 0 or more, or a SymPy expression."""
+    for name, quantity in quantities.items():
+        if isinstance(quantity, sympy.Expr):
+            valid = _can_be(quantity, quantity.is_nonnegative)
+        else:
+            valid = _is_number(quantity) and quantity >= 0
+        if not valid:
+            raise ValueError(f"{name} must be a number, 0 or more, got {quantity!r}")
 
 
 def check_divides(divisor_name: str, divisor: Size, dividend_name: str, dividend: Size) -> None:
@@ -43,10 +59,10 @@ def check_divides(divisor_name: str, divisor: Size, dividend_name: str, dividend
         )
 
 
-def _is_symbolic(value: object) -> bool:
-    return isinstance(value, sympy.Expr)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Fraction) and not isinstance(value, bool)
 
 
-def _check_sign(name: str, value: Number) -> None:
-    if _is_symbolic(value) and value.is_positive is False:
-        raise ValueError(f"{name} must be positive, but the expression {value} is not")
+def _can_be(expression: sympy.Expr, *facts: bool | None) -> bool:
+    """Whether the facts hold for a number, and are not ruled out for a formula (None: unknown)."""
+    return all(facts) if expression.is_number else False not in facts

@@ -6,7 +6,7 @@ whole numbers or SymPy expressions; anything else raises `ValueError`.
 
 import sympy
 
-from lib.memory.sizes import Number, Size, check_positive, check_sizes
+from lib.memory.sizes import Number, Size, check_not_negative, check_positive, check_sizes
 
 
 def kv_cache_bytes(
@@ -34,14 +34,15 @@ def max_batch_size(
     0 when not even one does. Raises `ValueError` when the reserved bytes alone do not fit.
     """
     check_positive(memory_bytes=memory_bytes, bytes_per_sequence=bytes_per_sequence)
+    check_not_negative(reserved_bytes=reserved_bytes)
     free = memory_bytes - reserved_bytes
-    if not isinstance(free, sympy.Expr) and (reserved_bytes < 0 or free < 0):
+    if not isinstance(free, sympy.Expr) and free < 0:
         raise ValueError(
             f"reserved_bytes must lie between 0 and memory_bytes = {memory_bytes:,}, "
             f"got {reserved_bytes:,}"
         )
-    fitting = free / bytes_per_sequence
-    return sympy.floor(fitting) if isinstance(fitting, sympy.Expr) else int(fitting)
+    fitting = free // bytes_per_sequence
+    return fitting if isinstance(fitting, sympy.Expr) else int(fitting)
 
 
 def training_state_bytes(
@@ -64,7 +65,9 @@ def training_state_bytes(
         weight_bytes=weight_bytes, gradient_bytes=gradient_bytes, state_bytes=state_bytes
     )
     if type(optimizer_states) is not int or optimizer_states < 0:
-        raise ValueError(f"optimizer_states must be 0 or more, got {optimizer_states!r}")
+        raise ValueError(
+            f"optimizer_states must be a whole number, 0 or more, got {optimizer_states!r}"
+        )
     parts = {"weights": weight_bytes, "gradients": gradient_bytes}
     if master_weights:
         parts["master weights"] = 4

@@ -1,8 +1,9 @@
 """What each operator of a Transformer computes and moves.
 
 Every function returns the `Cost` of one operator run on its own, as a kernel of its own: each
-operand is read from global memory once, each result written to it once, biases are ignored.
-Sizes are positive whole numbers or SymPy expressions; anything else raises `ValueError`.
+operand is read from global memory once, each result written to it once. Biases are ignored, and
+so are the statistics that a norm or a fused softmax keeps for its backward pass: a number or two
+a row. Sizes are positive whole numbers or SymPy expressions; anything else raises `ValueError`.
 
 The same function serves training, prefill and decoding. In training and prefill all tokens go
 through at once: `rows = batch_size * seq_len`, `queries = keys = seq_len`. One step of decoding
@@ -10,14 +11,24 @@ has one new token a sequence: `rows = batch_size`, `queries = 1`, `keys` = the t
 """
 
 from lib.memory.cost import Cost
-from lib.memory.sizes import Number, Size, check_divides, check_positive, check_sizes
+from lib.memory.sizes import (
+    Number,
+    Size,
+    check_divides,
+    check_not_negative,
+    check_positive,
+    check_sizes,
+)
 
 FLOPS_PER_SCORE = 5
-"""Softmax, per element: subtract the maximum, exponentiate, add up, divide, and find the maximum.
+"""Softmax, per element: find the maximum, subtract it, exponentiate, add up, divide.
 
 A convention, as an exponential is many instructions. Pass `flops_per_score=0` to count matrix
 products alone, as `torch.utils.flop_counter` and most textbooks do.
 """
+
+FLOPS_PER_SCORE_BACKWARD = 4
+"""Softmax's backward pass, per element: multiply dP with P, add up, subtract, multiply with P."""
 
 INDEX_BYTES = 8
 """Token ids are 64-bit integers in PyTorch."""
@@ -35,12 +46,8 @@ def linear(*, rows: Size, d_in: Size, d_out: Size, bytes_per_element: Number = 2
 def linear_backward(*, rows: Size, d_in: Size, d_out: Size, bytes_per_element: Number = 2) -> Cost:
     """dX = dY Wᵀ and dW = Xᵀ dY: two products of the same three sizes as the forward one."""
     check_sizes(rows=rows, d_in=d_in, d_out=d_out)
-    input_gradient = linear(
-        rows=rows, d_in=d_out, d_out=d_in, bytes_per_element=bytes_per_element
-    )
-    weight_gradient = linear(
-        rows=d_in, d_in=rows, d_out=d_out, bytes_per_element=bytes_per_element
-    )
+    input_gradient = linear(rows=rows, d_in=d_out, d_out=d_in, bytes_per_element=bytes_per_element)
+    weight_gradient = linear(rows=d_in, d_in=rows, d_out=d_out, bytes_per_element=bytes_per_element)
     return input_gradient + weight_gradient
 
 
@@ -102,6 +109,7 @@ def softmax(
     check_sizes(
         batch_size=batch_size, num_attention_heads=num_attention_heads, queries=queries, keys=keys
     )
+    check_not_negative(flops_per_score=flops_per_score)
     score = batch_size * num_attention_heads * queries * keys
     return _moving(flops_per_score * score, read=score, written=score, each=bytes_per_element)
 
@@ -113,12 +121,13 @@ def softmax_backward(
     queries: Size,
     keys: Size,
     bytes_per_element: Number = 2,
-    flops_per_score: Number = 4,
+    flops_per_score: Number = FLOPS_PER_SCORE_BACKWARD,
 ) -> Cost:
-    """dS = P (dP - rowsum(dP P)): reads P and dP, writes dS; 4 FLOPs an element."""
+    """dS = P (dP - rowsum(dP P)): reads P and dP, writes dS."""
     check_sizes(
         batch_size=batch_size, num_attention_heads=num_attention_heads, queries=queries, keys=keys
     )
+    check_not_negative(flops_per_score=flops_per_score)
     score = batch_size * num_attention_heads * queries * keys
     return _moving(flops_per_score * score, read=2 * score, written=score, each=bytes_per_element)
 
@@ -182,6 +191,28 @@ def attention(
     )
 
 
+def attention_backward(
+    *,
+    batch_size: Size,
+    num_attention_heads: Size,
+    queries: Size,
+    keys: Size,
+    head_dim: Size,
+    num_key_value_heads: Size | None = None,
+    bytes_per_element: Number = 2,
+    flops_per_score: Number = FLOPS_PER_SCORE_BACKWARD,
+) -> Cost:
+    """The backward passes of PV, softmax and QKᵀ, each as kernels of its own."""
+    heads = {"batch_size": batch_size, "num_attention_heads": num_attention_heads}
+    sizes = {**heads, "queries": queries, "keys": keys, "bytes_per_element": bytes_per_element}
+    key_value = {"head_dim": head_dim, "num_key_value_heads": num_key_value_heads}
+    return (
+        weighted_sum_backward(**sizes, **key_value)
+        + softmax_backward(**sizes, flops_per_score=flops_per_score)
+        + attention_scores_backward(**sizes, **key_value)
+    )
+
+
 def fused_attention(
     *,
     batch_size: Size,
@@ -202,6 +233,7 @@ def fused_attention(
     query, key, score = _attention_elements(
         batch_size, num_attention_heads, queries, keys, head_dim, num_key_value_heads
     )
+    check_not_negative(flops_per_score=flops_per_score)
     flops = 4 * score * head_dim + flops_per_score * score
     return _moving(flops, read=query + 2 * key, written=query, each=bytes_per_element)
 
@@ -215,20 +247,20 @@ def fused_attention_backward(
     head_dim: Size,
     num_key_value_heads: Size | None = None,
     bytes_per_element: Number = 2,
-    flops_per_score: Number = FLOPS_PER_SCORE,
+    flops_per_score: Number = FLOPS_PER_SCORE + FLOPS_PER_SCORE_BACKWARD,
 ) -> Cost:
     """The fused backward pass, which computes the scores again instead of having stored them.
 
-    Five products (S, dV, dP, dQ, dK) where the unfused pass has four; reads Q, K, V, O and dO,
-    writes dQ, dK and dV (Dao et al., 2022, appendix B).
+    Five products (S, dV, dP, dQ, dK) where the unfused pass has four, and the softmax once more
+    beside its own backward pass; reads Q, K, V, O and dO, writes dQ, dK and dV (Dao et al., 2022,
+    appendix B).
     """
     query, key, score = _attention_elements(
         batch_size, num_attention_heads, queries, keys, head_dim, num_key_value_heads
     )
-    flops = 10 * score * head_dim + (flops_per_score + 4) * score
-    return _moving(
-        flops, read=3 * query + 2 * key, written=query + 2 * key, each=bytes_per_element
-    )
+    check_not_negative(flops_per_score=flops_per_score)
+    flops = 10 * score * head_dim + flops_per_score * score
+    return _moving(flops, read=3 * query + 2 * key, written=query + 2 * key, each=bytes_per_element)
 
 
 def elementwise(
@@ -240,6 +272,7 @@ def elementwise(
 ) -> Cost:
     """One result from `inputs` tensors of one shape: an activation has 1, a residual sum 2."""
     check_sizes(elements=elements, inputs=inputs)
+    check_not_negative(flops_per_element=flops_per_element)
     return _moving(
         flops_per_element * elements,
         read=inputs * elements,
@@ -255,8 +288,12 @@ def elementwise_backward(
     flops_per_element: Number = 1,
     bytes_per_element: Number = 2,
 ) -> Cost:
-    """Reads the gradient and the saved inputs, writes a gradient for each input."""
+    """Reads the gradient and the saved inputs, writes a gradient for each input.
+
+    That is an activation or a product. A sum passes its gradient on as it is and moves nothing.
+    """
     check_sizes(elements=elements, inputs=inputs)
+    check_not_negative(flops_per_element=flops_per_element)
     return _moving(
         flops_per_element * elements * inputs,
         read=(1 + inputs) * elements,
@@ -278,7 +315,11 @@ def layer_norm(*, rows: Size, hidden_size: Size, bytes_per_element: Number = 2) 
 
 
 def layer_norm_backward(*, rows: Size, hidden_size: Size, bytes_per_element: Number = 2) -> Cost:
-    """Reads X, dY and the gain; writes dX and the gradients of gain and bias; 13 FLOPs each."""
+    """Reads X, dY and the gain; writes dX and the gradients of gain and bias.
+
+    13 FLOPs an element: 2 to normalise X again, 3 for the gradients of gain and bias, 1 for the
+    gain, 3 for two means over the row, 4 for dX.
+    """
     check_sizes(rows=rows, hidden_size=hidden_size)
     elements = rows * hidden_size
     return _moving(
@@ -292,7 +333,7 @@ def layer_norm_backward(*, rows: Size, hidden_size: Size, bytes_per_element: Num
 def lm_head(
     *, rows: Size, hidden_size: Size, vocab_size: Size, bytes_per_element: Number = 2
 ) -> Cost:
-    """The logits: a linear map from hidden_size to one score for every word of the vocabulary."""
+    """The logits: a linear map from hidden_size to one score for every token of the vocabulary."""
     check_sizes(rows=rows, hidden_size=hidden_size, vocab_size=vocab_size)
     return linear(
         rows=rows, d_in=hidden_size, d_out=vocab_size, bytes_per_element=bytes_per_element
@@ -310,7 +351,7 @@ def lm_head_backward(
 
 
 def embedding(*, rows: Size, hidden_size: Size, bytes_per_element: Number = 2) -> Cost:
-    """Look up `rows` tokens: no arithmetic, one id and one vector read and one written for each.
+    """Look up `rows` tokens: for each, an id and a vector are read and the vector is written.
 
     The size of the vocabulary does not enter: only the rows that are asked for are read.
     """

@@ -71,7 +71,9 @@ def book_style() -> AbstractContextManager:
 
 
 @book_style()
-def new_figure(width: int = 720, height: int = 420, **subplots) -> tuple[Figure, Axes | np.ndarray]:
+def new_figure(
+    width: int = 720, height: int = 420, **subplots: object
+) -> tuple[Figure, Axes | np.ndarray]:
     """An empty figure of `width` x `height` CSS pixels and its axes, in the book's look.
 
     `subplots` goes to matplotlib: `nrows=2`, `width_ratios=[2, 1]`, ... and then several axes

@@ -17,7 +17,7 @@ from lib.memory.devices import (
     device,
     device_from_record,
     source,
-    table,
+    specifications,
 )
 
 SHEETS = [key for key in DEVICES if key != REFERENCE_CPU]
@@ -348,20 +348,20 @@ def test_source_names_the_documents():
     with pytest.raises(ValueError, match="unknown device"):
         source("H1000", "float32")
     with pytest.raises(ValueError, match=r"TPU v5e, reference CPU$"):
-        table("this machine")
+        specifications("this machine")
     with pytest.raises(ValueError, match="'H1000' is not in the table"):
         data_sheets.facts("H1000")
 
 
 def test_the_table_has_a_row_for_every_number(measured_here):
-    rows = table()
+    rows = specifications()
     assert len(rows) == len(FACTS) + 4
     assert list(dict.fromkeys(row["device"] for row in rows)) == list(DEVICES)
     assert {row["kind"] for row in rows} == {"data sheet", "third party", "derived", "measured"}
     assert all(bool(row["formula"]) == (row["kind"] == "derived") for row in rows)
     assert all(row["source"] for row in rows)
     assert rows[0]["field"] == "float32"
-    assert table("B200")[0]["field"] == "float32"
+    assert specifications("B200")[0]["field"] == "float32"
     json.dumps(rows)
 
 
@@ -381,7 +381,9 @@ def test_the_committed_reference_cpu_can_be_read():
     cpu = device(REFERENCE_CPU)
     assert cpu.peak("float32") > 1e9
     assert cpu.level("global memory").bandwidth == cpu.bandwidth
-    assert [row["kind"] for row in table(REFERENCE_CPU)] == ["measured"] * len(table(REFERENCE_CPU))
+    assert [row["kind"] for row in specifications(REFERENCE_CPU)] == ["measured"] * len(
+        specifications(REFERENCE_CPU)
+    )
 
 
 def test_a_measurement_may_name_the_global_memory_itself():
