@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -12,12 +13,37 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import jaxtyping
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 # From here on, every call into lib is checked against its annotations, shapes included.
 TYPE_CHECKS = jaxtyping.install_import_hook("lib", "beartype.beartype")
 
 settings.register_profile("book", derandomize=True, deadline=None, database=None)
 settings.load_profile("book")
+
+# QUIC and the background services ask for hosts of their own.
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        pytest.skip("Chromium is not installed: no command named chromium or chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,30 +2,18 @@
 
 import io
 import itertools
-import shutil
 import sys
 from pathlib import Path
 
 import axe_playwright_python
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from lib.show import explore
 from lib.show.image import as_svg
 from tests.lib.show.stand_ins import bar, bar_text
 
-CHROMIUM = shutil.which("chromium")
-SWITCHES = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 
 BATCHES = [1, 8, 16, 32, 64, 100]
@@ -38,8 +26,6 @@ PAGE = """<!doctype html>
 [data-theme=dark] body {{ background: #121212; color: #ced6dd }}</style>
 <main><h1>Two figures</h1>{first}<p style="height: 2000px">Far below, the same again.</p>{second}
 </main></html>"""
-
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 
 
 def describe(batch: int, device: str) -> str:
@@ -72,14 +58,6 @@ def pages(fragments, tmp_path_factory) -> dict[str, str]:
         text = PAGE.format(attributes=attributes, first=first, second=second)
         (folder / f"{theme}.html").write_text(text, encoding="utf-8")
     return {theme: (folder / f"{theme}.html").as_uri() for theme in ("light", "dark")}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
