@@ -55,7 +55,8 @@ function stylesheet() {
   return JSON.stringify(MathJax.startup.adaptor.textContent(MathJax.chtmlStylesheet()));
 }
 """
-RULE = re.compile(r"\s*([^{}]+?)\s*\{\s*([^{}]*?)\s*\}")
+# A brace in quotes is a sign, `content: "{"`, and ends no rule.
+RULE = re.compile(r'\s*([^{}]+?)\s*\{\s*((?:"[^"]*"|[^{}"])*?)\s*\}')
 GLYPH = re.compile(r"mjx-c[0-9A-F]+\b")
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from numbers import Real
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +22,7 @@ from lib.show.style import (
 
 _WIDTH, _HEIGHT = 720, 500
 _DRAWING, _MARGIN, _ABOVE, _BELOW, _GAP = 440, 16, 36, 14, 36
+_NOTE_WIDTH = 20  # letters
 # A single row would be invisible beside a thousand, and hundreds of grid lines a grey surface.
 _SHORTEST = 0.1
 _MOST_TILES = 64
@@ -80,6 +82,11 @@ class _Matrix:
         self.axes.text(middle, self.top - 6, name, ha="center", va="bottom", weight="bold")
 
 
+def _lines(note: str) -> list[str]:
+    """The note in lines that fit beside the matrices."""
+    return [line for part in note.splitlines() for line in wrap(part, _NOTE_WIDTH)]
+
+
 @book_style()
 def draw_tiles(
     *, rows: int, inner: int, cols: int, tile: int, step: int = 0, traffic: Real, note: str = ""
@@ -107,7 +114,7 @@ def draw_tiles(
         matrix.frame(name)
     shapes = f"A {rows:,} × {inner:,}\nB {inner:,} × {cols:,}\nC {rows:,} × {cols:,}"
     moved = f"traffic {format_bytes(traffic)}"
-    _caption(axes, shapes, f"tiles {tile:,} × {tile:,}", "\n".join(filter(None, (moved, note))))
+    _caption(axes, shapes, f"tiles {tile:,} × {tile:,}", "\n".join([moved, *_lines(note)]))
     return figure
 
 

@@ -85,6 +85,18 @@ def test_every_formula_of_the_source_is_typeset(visit_of, site: Path, document: 
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_sign_of_a_formula_is_drawn(visit_of, document: str) -> None:
+    """Each sign is the content of a rule in math.css; without its rule there is a gap."""
+    page = visit_of(f"{document}.html").page
+    blank = page.evaluate(
+        """() => [...document.querySelectorAll("mjx-c")]
+            .filter(c => ["none", "normal"].includes(getComputedStyle(c, "::before").content))
+            .map(c => c.className)"""
+    )
+    assert blank == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_no_tex_is_left_in_the_text(visit_of, document: str) -> None:
     text = visit_of(f"{document}.html").page.evaluate(
         """() => { const copy = document.querySelector("article").cloneNode(true);

@@ -296,6 +296,15 @@ def rgb(color):
     return tuple(int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
+def test_a_long_note_beside_tiles_is_wrapped():
+    note = "5.667 times the least traffic that is possible at all"
+    figure = draw_tiles(rows=256, inner=256, cols=256, tile=64, traffic=1, note=note)
+    assert outside(figure) == []
+    assert "5.667 times the\nleast traffic that" in "".join(
+        text.get_text() for text, _ in drawn_texts(figure)
+    )
+
+
 def test_three_tiles_are_in_the_fast_memory():
     figure = draw_tiles(rows=256, inner=256, cols=256, tile=64, step=0, traffic=1)
     a, b = filled(figure, MEMORY)
