@@ -12,7 +12,7 @@ from lib.show.ladder import draw_ladder
 from lib.show.lines import draw_lines
 from lib.show.roofline import draw_roofline
 from lib.show.style import book_style, log_axis, new_figure, place_axes
-from lib.show.table import claims_table, table
+from lib.show.table import claims_table, formula_table, table
 from lib.show.tiles import draw_tiles
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "format_flops",
     "format_si",
     "format_time",
+    "formula_table",
     "log_axis",
     "new_figure",
     "place_axes",

@@ -44,7 +44,7 @@ def draw_lines(
     figure, axes = new_figure(720, 440)
     columns = min(3, len(curves))
     rows = math.ceil(len(curves) / columns)
-    place_axes(figure, left=96, top=12 + 30 * rows)
+    place_axes(figure, left=106, top=12 + 30 * rows)
     log_axis(axes, "x", *x_range)
     log_axis(axes, "y", *y_range)
     axes.set_xlabel(x_label)

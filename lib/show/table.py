@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from numbers import Integral, Real
 
+import sympy
+from IPython.display import Math
+
 
 class Table:
     """Rows of one shape, shown as HTML where a browser looks on and as aligned text elsewhere."""
@@ -57,6 +60,22 @@ def claims_table(claims: Iterable[tuple[str, str, str]]) -> Table:
     """What a source says, by section, and what comes out when it is counted again."""
     names = ("section", "it says", "counted again")
     return Table(dict(zip(names, claim, strict=True)) for claim in claims)
+
+
+def formula_table(rows: Iterable[Mapping[str, str | sympy.Expr]]) -> Math:
+    """A table of formulas, typeset: strings are words, SymPy expressions formulas, factored."""
+    rows = list(rows)
+    if not rows:
+        raise ValueError("a table needs at least one row, got none")
+    lines = [rows[0], *(row.values() for row in rows)]
+    cells = [" & ".join(map(_latex, line)) for line in lines]
+    head, body = cells[0], r" \\[4pt] ".join(cells[1:])
+    columns = "l" * len(rows[0])
+    return Math(rf"\begin{{array}}{{{columns}}} {head} \\ \hline {body} \end{{array}}")
+
+
+def _latex(cell: str | sympy.Expr) -> str:
+    return rf"\text{{{cell}}}" if isinstance(cell, str) else sympy.latex(sympy.factor(cell))
 
 
 def _is_number(value: object) -> bool:

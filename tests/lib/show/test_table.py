@@ -1,8 +1,9 @@
 """Tables: numbers to four digits, aligned text, and HTML that cannot be broken out of."""
 
 import pytest
+import sympy
 
-from lib.show import claims_table, table
+from lib.show import claims_table, formula_table, table
 
 ROWS = [
     {"device": "A100 & <friends>", "ridge": 153.0161, "batch": 166, "bytes": 134_217_728.0},
@@ -54,3 +55,14 @@ def test_claims_have_their_three_columns():
     claims = claims_table([("7.6.2", "256", "51.2")])
     assert claims.columns == ["section", "it says", "counted again"]
     assert claims.cells == [["7.6.2", "256", "51.2"]]
+
+
+def test_formulas_are_factored_and_words_stay_words():
+    n, d = sympy.symbols("n d", positive=True)
+    shown = formula_table([{"operator": "map", "bytes": 2 * n * d + 2 * d**2}])
+    assert shown.data == (
+        r"\begin{array}{ll} \text{operator} & \text{bytes} \\ \hline "
+        r"\text{map} & 2 d \left(d + n\right) \end{array}"
+    )
+    with pytest.raises(ValueError, match="at least one row"):
+        formula_table([])
