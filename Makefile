@@ -16,6 +16,9 @@ help:
 	@echo "make notebooks    execute the chapters again"
 	@echo "make assignments  write the students' versions of the assignments"
 	@echo "make bench        time the library against its peers"
+	@echo "make lint         check the style of the code"
+	@echo "make lock         resolve the packages anew"
+	@echo "make clean        remove the built site"
 
 book:
 	@$(PYTHON) tools/bootstrap.py site

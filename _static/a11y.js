@@ -21,6 +21,10 @@
     });
   }
 
+  /* A page on the disk may not read its neighbours: search then lists titles alone. */
+  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS === "object")
+    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
   document.addEventListener("DOMContentLoaded", markWide);
   window.addEventListener("load", markWide);
   window.addEventListener("resize", markWide);

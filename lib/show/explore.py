@@ -31,7 +31,7 @@ def explore(
     With a kernel the sliders are widgets and call `plot` again. Under `BOOK_STATIC=1` every
     combination is drawn beforehand and the sliders work on the page alone.
 
-    Raises `ValueError` for a missing text, for what `make_grid` refuses, for a `plot` or `describe`
+    Raises `ValueError` for an empty text, for what `make_grid` refuses, for a `plot` or `describe`
     that fails (the message names the choice), and for frames that pack into too many bytes.
     """
     if not isinstance(alt, str) or not alt.strip():

@@ -46,6 +46,8 @@ def make_grid(parameters: Mapping[str, Iterable[Any]], default: Mapping[str, Any
     """
     if not parameters:
         raise ValueError("explore needs at least one parameter, such as batch=[1, 8, 64]")
+    if not isinstance(default, Mapping | None):
+        raise ValueError(f"default must map names to values, got {default!r}")
     values = {name: _check_values(name, given) for name, given in parameters.items()}
     grid = Grid(values, _check_default(values, default or {}))
     if len(grid) > MAX_FRAMES:

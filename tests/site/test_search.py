@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.parametrize("word", ["ridge", "HBM"])
 @pytest.mark.parametrize("protocol", ["http", "file"])
-def test_the_search_finds_the_chapter_about_the_ridge(
-    visit, http_base: str, site: Path, protocol: str
+def test_the_search_finds_the_first_chapter(
+    visit, http_base: str, site: Path, protocol: str, word: str
 ) -> None:
     base = http_base if protocol == "http" else f"file://{site}/"
-    visit = visit(f"{base}search.html?q=ridge")
+    visit = visit(f"{base}search.html?q={word}")
     results = visit.page.locator("#search-results li a")
     results.first.wait_for()
     found = results.evaluate_all("all => all.map(a => a.getAttribute('href'))")
     assert any("hierarchy-and-roofline" in address for address in found)
-    assert visit.outside == []
+    visit.page.wait_for_load_state("networkidle")
+    assert (visit.outside, visit.problems) == ([], [])
 
 
 def test_a_word_that_no_page_has_is_not_found(visit, http_base: str) -> None:

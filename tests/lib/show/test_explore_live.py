@@ -130,6 +130,12 @@ def test_no_figure_stays_open(shown):
     assert pyplot.get_fignums() == []
 
 
+def test_a_default_is_given_by_name(import_unchecked):
+    make_grid = import_unchecked("lib.show.grid").make_grid
+    with pytest.raises(ValueError, match="default must map names to values, got 8"):
+        make_grid({"batch": [1, 8]}, 8)
+
+
 def test_a_default_outside_the_grid_is_named(shown):
     with pytest.raises(ValueError, match="the default batch=9 is not one of its values: 1, 8"):
         explore(bar, alt=ALT, describe=bar_text, default={"batch": 9}, batch=[1, 8])
