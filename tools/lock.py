@@ -20,7 +20,7 @@ ALL_HEAD = (
     "# Everything: the library, the tests, nbgrader. Regenerate with `make lock`.\n"
     "-r requirements-site.lock\n"
 )
-LEFT_OUT = {"pip", "wheel", "where-the-bytes-go"}
+LEFT_OUT = {"pip", "where-the-bytes-go"}
 
 
 def groups() -> dict[str, list[str]]:
