@@ -30,9 +30,8 @@ serve: book
 	@echo "Serving on http://127.0.0.1:8000 (stop with Ctrl-C)"
 	@$(RUN) -m http.server 8000 --bind 127.0.0.1 --directory _build/html
 
-test: everything
+test: lint
 	@$(PYTHON) tools/bootstrap.py system
-	@$(RUN) -m ruff check lib tools tests exercises _ext chapters
 	@$(RUN) -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 everything:

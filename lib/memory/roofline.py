@@ -9,7 +9,7 @@ import math
 import sympy
 
 from lib.memory.devices import Device
-from lib.memory.sizes import Number, Size, check_positive, check_sizes
+from lib.memory.sizes import Number, Size, check_positive, check_sizes, exact
 
 
 def ridge_point(device: Device, dtype: str = "bfloat16") -> float:
@@ -41,12 +41,7 @@ def compute_bound_batch(
     check_sizes(d_in=d_in, d_out=d_out)
     check_positive(ridge=ridge, bytes_per_element=bytes_per_element)
     one = sympy.Integer(1)
-    reciprocal = 2 / (_exact(ridge) * _exact(bytes_per_element)) - one / d_in - one / d_out
+    reciprocal = 2 / (exact(ridge) * exact(bytes_per_element)) - one / d_in - one / d_out
     if reciprocal.free_symbols:
         return sympy.factor(1 / reciprocal)
     return math.ceil(1 / reciprocal) if reciprocal > 0 else math.inf
-
-
-def _exact(number: Number) -> sympy.Expr:
-    """A float as the fraction that it is, so that rounding up does not round an error up."""
-    return number if isinstance(number, sympy.Expr) else sympy.Rational(number)

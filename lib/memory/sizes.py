@@ -59,6 +59,16 @@ def check_divides(divisor_name: str, divisor: Size, dividend_name: str, dividend
         )
 
 
+def exact(number: Number) -> Fraction | sympy.Expr:
+    """A number as the fraction that it is; an expression with symbols as it is.
+
+    So that rounding a result up or down does not round the error of a float.
+    """
+    if isinstance(number, sympy.Rational):
+        return Fraction(number.p, number.q)
+    return number if isinstance(number, sympy.Expr) else Fraction(number)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Fraction) and not isinstance(value, bool)
 

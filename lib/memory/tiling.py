@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lib.memory.cost import Cost
-from lib.memory.sizes import Number, Size, check_positive, check_sizes
+from lib.memory.sizes import Number, Size, check_positive, check_sizes, exact
 
 
 def matmul_traffic(
@@ -73,7 +73,7 @@ def largest_tile(fast_memory_bytes: Number, bytes_per_element: Number = 2) -> Nu
     root itself for symbols. Raises `ValueError` if not even single elements fit.
     """
     check_positive(fast_memory_bytes=fast_memory_bytes, bytes_per_element=bytes_per_element)
-    area = _exact(fast_memory_bytes) / (3 * _exact(bytes_per_element))
+    area = exact(fast_memory_bytes) / (3 * exact(bytes_per_element))
     if isinstance(area, sympy.Expr):
         return sympy.sqrt(area)
     if area < 1:
@@ -94,7 +94,7 @@ def compute_bound_tile(
     tile to reach the ridge.
     """
     check_positive(ridge=ridge, bytes_per_element=bytes_per_element)
-    reciprocal = 1 / (_exact(ridge) * _exact(bytes_per_element))
+    reciprocal = 1 / (exact(ridge) * exact(bytes_per_element))
     if inner is not None:
         check_sizes(inner=inner)
         reciprocal -= Fraction(1, 2 * inner) if isinstance(inner, int) else 1 / (2 * inner)
@@ -114,13 +114,6 @@ def _blocks(length: int, tile: int) -> Iterator[slice]:
     """Cut a side into slices of `tile`; the last may be shorter."""
     for start in range(0, length, tile):
         yield slice(start, min(start + tile, length))
-
-
-def _exact(number: Number) -> Fraction | sympy.Expr:
-    """A number as a fraction, without rounding; an expression with symbols as it is."""
-    if isinstance(number, sympy.Rational):
-        return Fraction(number.p, number.q)
-    return number if isinstance(number, sympy.Expr) else Fraction(number)
 
 
 def _check_operands(left: Tensor, right: Tensor, tile: int) -> None:

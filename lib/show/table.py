@@ -12,13 +12,8 @@ class Table:
     """Rows of one shape, shown as HTML where a browser looks on and as aligned text elsewhere."""
 
     def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
-        rows = list(rows)
-        if not rows:
-            raise ValueError("a table needs at least one row, got none")
+        rows = _of_one_shape(rows)
         self.columns = list(rows[0])
-        for number, row in enumerate(rows, start=1):
-            if list(row) != self.columns:
-                raise ValueError(f"row {number} has {list(row)}, expected {self.columns}")
         self.cells = [[_text(value) for value in row.values()] for row in rows]
         self.numeric = [all(_is_number(row[name]) for row in rows) for name in self.columns]
 
@@ -64,14 +59,24 @@ def claims_table(claims: Iterable[tuple[str, str, str]]) -> Table:
 
 def formula_table(rows: Iterable[Mapping[str, str | sympy.Expr]]) -> Math:
     """A table of formulas, typeset: strings are words, SymPy expressions formulas, factored."""
-    rows = list(rows)
-    if not rows:
-        raise ValueError("a table needs at least one row, got none")
+    rows = _of_one_shape(rows)
     lines = [rows[0], *(row.values() for row in rows)]
     cells = [" & ".join(map(_latex, line)) for line in lines]
     head, body = cells[0], r" \\[4pt] ".join(cells[1:])
     columns = "l" * len(rows[0])
     return Math(rf"\begin{{array}}{{{columns}}} {head} \\ \hline {body} \end{{array}}")
+
+
+def _of_one_shape(rows: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """The rows as a list, which has at least one and the same columns in each."""
+    rows = list(rows)
+    if not rows:
+        raise ValueError("a table needs at least one row, got none")
+    columns = list(rows[0])
+    for number, row in enumerate(rows, start=1):
+        if list(row) != columns:
+            raise ValueError(f"row {number} has {list(row)}, expected {columns}")
+    return rows
 
 
 def _latex(cell: str | sympy.Expr) -> str:
