@@ -49,7 +49,7 @@ def write(path: Path, head: str, pins: dict[str, str]) -> None:
 
 def main() -> None:
     wanted = groups()
-    everything = resolve([*wanted["lib"], *wanted["site"], *wanted["dev"]])
+    everything = resolve([name for group in wanted.values() for name in group])
     site = resolve(wanted["site"])
     both = {name: everything[name] for name in site if name in everything}
     rest = {name: pin for name, pin in everything.items() if name not in both}
