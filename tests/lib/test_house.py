@@ -20,8 +20,8 @@ LAYERS = [
     ["attention", "kv_cache"],
     ["models"],
     ["objectives"],
-    ["training"],
     ["data"],
+    ["training"],
     ["show"],
 ]
 FORBIDDEN_BETWEEN = {("objectives", "models")}
