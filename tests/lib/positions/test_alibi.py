@@ -10,7 +10,7 @@ from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from lib.masks import causal
 from lib.positions import alibi_bias, alibi_slopes
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 def test_slopes_of_the_paper():

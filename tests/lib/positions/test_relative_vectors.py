@@ -29,7 +29,7 @@ from lib.positions import (
     transformer_xl_scores_loop,
 )
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 sides = st.integers(1, 7)
 
 

@@ -21,7 +21,7 @@ from lib.positions import (
 )
 
 head_dims = st.sampled_from([2, 4, 6, 16, 64])
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 def vectors(*shape, seed=0):

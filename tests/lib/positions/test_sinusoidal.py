@@ -11,7 +11,7 @@ from lib.attention import attend, scaled_dot_scores
 from lib.positions import LearnedPositions, angular_frequencies, shift_matrix, sinusoidal_table
 
 even = st.integers(1, 16).map(lambda half: 2 * half)
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 @few

@@ -10,7 +10,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from lib.positions import T5RelativeBias, t5_bucket
 
 DISTANCES = torch.arange(-2000, 2001)
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

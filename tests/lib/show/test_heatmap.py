@@ -79,7 +79,7 @@ def test_a_figure_is_the_same_each_time(figure, request):
     assert as_svg(figure) == as_svg(again)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 999))
 def test_the_rectangles_cover_each_chosen_cell_once_and_no_other(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -111,7 +111,7 @@ def inside(corners, point):
     return (low < point).all() and (point < high).all()
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(0, 999))
 def test_what_may_be_seen_is_blue_and_the_rest_is_paper(rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)
