@@ -78,10 +78,19 @@ def fused_dot_product_attention(
 def intersect(
     mask: Bool[Tensor, "..."] | None, other: Bool[Tensor, "..."] | None
 ) -> Bool[Tensor, "..."] | None:
-    """What both masks let through. None is the mask that lets everything through."""
+    """What both masks let through. None is the mask that lets everything through.
+
+    Raises `ValueError` for masks that are not boolean or do not broadcast.
+    """
     if mask is None or other is None:
         return other if mask is None else mask
-    return mask & other
+    try:
+        return mask & other
+    except RuntimeError:
+        raise ValueError(
+            f"masks of shapes {tuple(mask.shape)} and {tuple(other.shape)}, of {mask.dtype} and "
+            f"{other.dtype}, do not combine: they must be boolean (True = may attend) and broadcast"
+        ) from None
 
 
 def with_causal(
