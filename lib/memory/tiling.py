@@ -53,10 +53,10 @@ def tiled_matmul(
     _check_operands(left, right, tile)
     (rows, inner), cols = left.shape, right.shape[1]
     product, cost = left.new_empty(rows, cols), Cost(0, 0, 0)
-    for row in _blocks(rows, tile):
-        for col in _blocks(cols, tile):
+    for row in blocks(rows, tile):
+        for col in blocks(cols, tile):
             kept = left.new_zeros(product[row, col].shape)
-            for step in _blocks(inner, tile):
+            for step in blocks(inner, tile):
                 left_tile, right_tile = left[row, step], right[step, col]
                 kept += left_tile @ right_tile
                 flops = 2 * kept.numel() * left_tile.shape[1]
@@ -110,7 +110,7 @@ def _tiles(length: Size, tile: Size) -> Size:
     return length / tile
 
 
-def _blocks(length: int, tile: int) -> Iterator[slice]:
+def blocks(length: int, tile: int) -> Iterator[slice]:
     """Cut a side into slices of `tile`; the last may be shorter."""
     for start in range(0, length, tile):
         yield slice(start, min(start + tile, length))
