@@ -217,28 +217,35 @@ def longformer(
 
 
 def bigbird(
-    seq_len: int,
+    seq_len: int, *, block_size: int, generator: torch.Generator, **layout: object
+) -> Bool[Tensor, "{seq_len} {seq_len}"]:
+    """BigBird (Zaheer et al., 2020): `bigbird_layout` with blocks of `block_size` tokens.
+
+    `layout` are its other arguments. Raises `ValueError` for a block size that does not divide the
+    length.
+    """
+    check_sizes(seq_len=seq_len, block_size=block_size)
+    check_divides("block_size", block_size, "seq_len", seq_len)
+    blocks = bigbird_layout(seq_len // block_size, generator=generator, **layout)
+    return block_sparse(blocks, block_size)
+
+
+def bigbird_layout(
+    blocks: int,
     *,
-    block_size: int,
     generator: torch.Generator,
     window: int = 2,
     random_blocks: int = 3,
     global_blocks: Sequence[int] | None = None,
-) -> Bool[Tensor, "{seq_len} {seq_len}"]:
-    """BigBird (Zaheer et al., 2020): window, global and random blocks, each of `block_size` tokens.
+) -> Bool[Tensor, "{blocks} {blocks}"]:
+    """Which block of queries sees which block of keys: window, global and random ones.
 
     A window of 2, one block to each side and the own one, 3 random blocks, and the first and the
     last as global ones are the paper's. Random blocks are drawn among those not seen already.
-
-    Raises `ValueError` for a block size that does not divide the length.
     """
-    check_sizes(seq_len=seq_len, block_size=block_size)
-    check_divides("block_size", block_size, "seq_len", seq_len)
-    blocks = seq_len // block_size
     ends = (0, blocks - 1) if global_blocks is None else global_blocks
     seen = longformer(blocks, window=window, positions=ends)
-    more = random_keys(blocks, count=random_blocks, generator=generator, beside=seen)
-    return block_sparse(seen | more, block_size)
+    return seen | random_keys(blocks, count=random_blocks, generator=generator, beside=seen)
 
 
 # What can be done with a mask.
@@ -260,7 +267,7 @@ def to_additive(
     return zeros.masked_fill(~mask, float("-inf"))
 
 
-def check_mask(mask: Tensor, shape: torch.Size) -> None:
+def check_mask(mask: Tensor, shape: Sequence[int]) -> None:
     """Raise `ValueError` unless `mask` is boolean and broadcasts to scores of this shape."""
     if mask.dtype != torch.bool:
         raise ValueError(

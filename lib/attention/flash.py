@@ -50,6 +50,12 @@ class Visibility:
     mask: Tensor | None
     is_causal: bool
 
+    def __post_init__(self) -> None:
+        if self.is_causal and self.queries > self.keys:
+            raise ValueError(
+                f"{self.queries} queries cannot stand at the end of only {self.keys} keys"
+            )
+
     def tile(self, rows: slice, cols: slice, traffic: Traffic) -> Tensor | None:
         """The mask of one tile; None if all of it is visible. Look at `hidden` first."""
         mask = None if self.mask is None else traffic.load(self.mask[..., rows, cols])

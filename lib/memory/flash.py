@@ -8,7 +8,6 @@ et al., 2022, theorem 2). Counts are exact, partial tiles included.
 """
 
 import math
-from collections.abc import Iterator
 
 import sympy
 
@@ -70,9 +69,9 @@ def flash_forward(
     at the last key. Symbols are taken to divide, and for `causal` queries and keys to be equal.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
-    rows, seen_rows, pairs = _visits(queries, keys, tile, causal)
-    read = (rows + 2 * seen_rows) * head_dim
-    written = rows * (head_dim + 1)
+    seen_rows, pairs = _visits(queries, keys, tile, causal)
+    read = (queries + 2 * seen_rows) * head_dim
+    written = queries * (head_dim + 1)
     flops = pairs * (4 * head_dim + flops_per_score)
     times = batch_size * num_attention_heads
     return times * Cost(flops, bytes_per_element * read, bytes_per_element * written)
@@ -97,7 +96,7 @@ def flash_backward(
     `causal` and symbols as in `flash_forward`.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
-    _, _, pairs = _visits(queries, keys, tile, causal)
+    _, pairs = _visits(queries, keys, tile, causal)
     seeing = _rows_seeing(queries, keys, tile, causal)
     read = 2 * queries * head_dim + 2 * keys * head_dim + seeing * (3 * head_dim + 2)
     written = queries + 2 * keys * head_dim + seeing * head_dim
@@ -106,38 +105,31 @@ def flash_backward(
     return times * Cost(flops, bytes_per_element * read, bytes_per_element * written)
 
 
-def visible_tiles(
-    queries: int, keys: int, tile: int, causal: bool = False
-) -> Iterator[tuple[slice, slice]]:
-    """The pairs of a tile of queries and a tile of keys that it sees some of, row by row."""
-    for rows in blocks(queries, tile):
-        for cols in blocks(keys, tile):
-            if not causal or cols.start <= rows.stop - 1 + keys - queries:
-                yield rows, cols
-
-
-def _visits(queries: Size, keys: Size, tile: Size, causal: bool) -> tuple[Size, Size, Size]:
-    """Rows of Q read, rows of K read over and over, and query-key pairs computed."""
+def _visits(queries: Size, keys: Size, tile: Size, causal: bool) -> tuple[Size, Size]:
+    """Rows of K read, over and over, and query-key pairs computed."""
     check_sizes(queries=queries, keys=keys, tile=tile)
-    if all(isinstance(size, int) for size in (queries, keys, tile)):
-        visited = list(visible_tiles(queries, keys, tile, causal))
-        pairs = sum(_length(rows) * _length(cols) for rows, cols in visited)
-        return queries, sum(_length(cols) for _, cols in visited), pairs
-    seen = keys * _row_tiles(queries, tile, causal)
-    return queries, seen, seen * tile
+    if any(isinstance(size, sympy.Expr) for size in (queries, keys, tile)):
+        seen = keys * _tiles_met(queries, tile, causal)
+        return seen, seen * tile
+    seen, pairs = 0, 0
+    for rows in blocks(queries, tile):
+        end = rows.stop + keys - queries if causal else keys
+        cols = min(keys, math.ceil(end / tile) * tile)
+        seen, pairs = seen + cols, pairs + (rows.stop - rows.start) * cols
+    return seen, pairs
 
 
 def _rows_seeing(queries: Size, keys: Size, tile: Size, causal: bool) -> Size:
-    """Rows of Q read over and over, once for every tile of keys that they see."""
-    if all(isinstance(size, int) for size in (queries, keys, tile)):
-        return sum(_length(rows) for rows, _ in visible_tiles(queries, keys, tile, causal))
-    return queries * _row_tiles(keys, tile, causal)
+    """Rows of Q read, over and over: once for every tile of keys of which their tile sees some."""
+    if any(isinstance(size, sympy.Expr) for size in (queries, keys, tile)):
+        return queries * _tiles_met(keys, tile, causal)
+    rows = 0
+    for cols in blocks(keys, tile):
+        first = max(0, cols.start - (keys - queries)) if causal else 0
+        rows += queries - first // tile * tile
+    return rows
 
 
-def _row_tiles(length: Size, tile: Size, causal: bool) -> sympy.Expr:
+def _tiles_met(length: Size, tile: Size, causal: bool) -> sympy.Expr:
     """How many tiles pass by each row on average, where they divide."""
     return (length / tile + 1) / 2 if causal else length / tile
-
-
-def _length(span: slice) -> int:
-    return span.stop - span.start
