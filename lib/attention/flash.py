@@ -9,6 +9,7 @@ store is counted where it happens; `lib.memory.flash` has the counts as formulas
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from lib.attention.online_softmax import OnlineSoftmax
 from lib.masks import check_mask
-from lib.memory.flash import BACKWARD, FORWARD, largest_tile
+from lib.memory.flash import BACKWARD, FORWARD, attention_tile
 from lib.memory.tiling import blocks
 
 SRAM_BYTES = 164 * 1024
@@ -101,7 +102,7 @@ def flash_attention(
         check_mask(mask, (*q.shape[:-1], k.shape[-2]))
         mask = mask.expand(*q.shape[:-1], k.shape[-2])
     tiles = [
-        largest_tile(
+        attention_tile(
             sram_bytes=sram_bytes,
             head_dim=q.shape[-1],
             bytes_per_element=q.element_size(),
@@ -178,17 +179,18 @@ class FlashFunction(torch.autograd.Function):
     """The two passes, tied together for autograd; between them only O and the log-sum-exp live."""
 
     @staticmethod
-    def forward(ctx, q, k, v, visibility, scale, tiles, traffic, forward_pass):
-        """Run `forward_pass`, keep what the backward pass needs."""
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        """Run the forward pass that was handed over; keep what the backward pass needs."""
+        q, k, v, visibility, scale, tiles, traffic, forward_pass = arguments
         output, lse = forward_pass(q, k, v, visibility, scale, tiles[0], traffic)
         ctx.save_for_backward(q, k, v, output, lse)
         ctx.rest = visibility, scale, tiles[1], traffic
         return output, lse
 
     @staticmethod
-    def backward(ctx, gradient, lse_gradient):
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of q, k and v; the other arguments have none."""
-        gradients = backward_in_tiles(ctx.saved_tensors, gradient, lse_gradient, *ctx.rest)
+        gradients = backward_in_tiles(ctx.saved_tensors, *upstream, *ctx.rest)
         return *gradients, None, None, None, None, None
 
 

@@ -23,7 +23,7 @@ BACKWARD = {"vectors": 7, "squares": 2}
 """In SRAM at one time: tiles of Q, K, V, dO, dQ, dK and dV, square tiles of P and dS."""
 
 
-def largest_tile(
+def attention_tile(
     *,
     sram_bytes: Size,
     head_dim: Size,

@@ -18,7 +18,7 @@ from lib.attention.flash import Traffic, flash_attention
 from lib.attention.online_softmax import OnlineSoftmax, merge_parts
 from lib.attention.tiled import SAFE_EXPONENT, tiled_attention
 from lib.masks import causal
-from lib.memory.flash import BACKWARD, flash_backward, flash_forward, largest_tile
+from lib.memory.flash import BACKWARD, attention_tile, flash_backward, flash_forward
 from lib.memory.traffic import attention_scores, fused_attention, softmax, weighted_sum
 
 close = torch.testing.assert_close
@@ -142,13 +142,13 @@ def test_what_is_counted_is_what_the_formulas_say(problem):
     sizes = {"queries": queries, "keys": operands[1].shape[-2], "head_dim": head_dim}
     sizes |= {"batch_size": 2, "num_attention_heads": 3, "bytes_per_element": 8}
     sram = {"sram_bytes": sram_bytes, "head_dim": head_dim, "bytes_per_element": 8}
-    forward = flash_forward(**sizes, tile=largest_tile(**sram), causal=is_causal)
+    forward = flash_forward(**sizes, tile=attention_tile(**sram), causal=is_causal)
     assert (counted.bytes_read, counted.bytes_written) == (
         forward.bytes_read,
         forward.bytes_written,
     )
     output.sum().backward()
-    tile = largest_tile(**sram, **BACKWARD)
+    tile = attention_tile(**sram, **BACKWARD)
     both = forward + flash_backward(**sizes, tile=tile, causal=is_causal)
     assert (counted.bytes_read, counted.bytes_written) == (both.bytes_read, both.bytes_written)
 
@@ -182,7 +182,7 @@ def test_the_traffic_is_within_the_published_bound():
     for n in (1024, 8192, 65536):
         for d in (16, 64, 128):
             for sram_bytes in (2**16, 2**18, 2**20):
-                tile = largest_tile(sram_bytes=sram_bytes, head_dim=d)
+                tile = attention_tile(sram_bytes=sram_bytes, head_dim=d)
                 sizes = {"batch_size": 1, "num_attention_heads": 1, "queries": n, "keys": n}
                 cost = flash_forward(**sizes, head_dim=d, tile=tile)
                 passing = cost.bytes - 2 * n * (2 * d + 1)  # what does not pass again and again
@@ -195,7 +195,7 @@ def test_the_traffic_is_within_the_published_bound():
 def test_less_moves_than_when_scores_are_stored_and_no_less_than_must():
     scores = {"batch_size": 1, "num_attention_heads": 8, "queries": 4096, "keys": 4096}
     sizes = {**scores, "head_dim": 64}
-    flash = flash_forward(**sizes, tile=largest_tile(sram_bytes=164 * 1024, head_dim=64))
+    flash = flash_forward(**sizes, tile=attention_tile(sram_bytes=164 * 1024, head_dim=64))
     stored = attention_scores(**sizes) + softmax(**scores) + weighted_sum(**sizes)
     assert fused_attention(**sizes).bytes < flash.bytes < stored.bytes / 3
     assert flash.flops == fused_attention(**sizes).flops
@@ -203,11 +203,11 @@ def test_less_moves_than_when_scores_are_stored_and_no_less_than_must():
 
 def test_tiles_fill_the_sram_and_no_more():
     for sram_bytes in range(200, 20_000, 77):
-        tile = largest_tile(sram_bytes=sram_bytes, head_dim=8, bytes_per_element=4)
+        tile = attention_tile(sram_bytes=sram_bytes, head_dim=8, bytes_per_element=4)
         assert 4 * (4 * 8 * tile + tile**2) <= sram_bytes
         assert 4 * (4 * 8 * (tile + 1) + (tile + 1) ** 2) > sram_bytes
     m, d = sympy.symbols("M d", positive=True, integer=True)
-    tile = largest_tile(sram_bytes=m, head_dim=d)
+    tile = attention_tile(sram_bytes=m, head_dim=d)
     assert sympy.simplify(2 * (4 * d * tile + tile**2) - m) == 0
 
 

@@ -1,4 +1,4 @@
-"""Local and sparse attention: each equals dense attention with its own mask, without an n² tensor."""
+"""Local and sparse attention: each equals dense attention with its mask, without an n² tensor."""
 
 import pytest
 import torch
