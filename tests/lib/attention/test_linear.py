@@ -92,7 +92,7 @@ def test_elu_plus_one_is_its_formula():
 
 
 def kernel_estimates(orthogonal, trials=100_000, head_dim=4):
-    """exp(q · k / √head_dim) for one pair, estimated from head_dim features at a time; the truth."""
+    """exp(q · k / √head_dim) for one pair, from head_dim features at a time; and the truth."""
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, head_dim, generator=generator, dtype=torch.float64)
     q, k = 1.5 * q / q.norm(), 1.5 * k / k.norm()
