@@ -91,7 +91,7 @@ class RaggedCache(KVCache):
         return (start + torch.arange(num_tokens, device=self.device)).clamp(min=0)
 
     def mask(self, num_queries: int) -> Bool[Tensor, "batch 1 queries keys"] | None:
-        """Causal, with each sequence's last query at its last key. Padding sees nothing."""
+        """Causal, with each sequence's last query at its last key. Before its first: nothing."""
         check_sizes(num_queries=num_queries)
         if num_queries == 1 and min(self._lengths) == self.length:
             return None

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from lib.kv_cache import RaggedCache
+from lib.kv_cache import Int8Cache, RaggedCache, dequantise_int8, quantise_int8
 from tests.lib.kv_cache.decoding import (
     SIZES,
     attention,
@@ -20,6 +20,7 @@ KINDS = {
     "ragged": RaggedCache,
     "paged by 1": lambda **sizes: paged(block_size=1, **sizes),
     "paged by 4": lambda **sizes: paged(block_size=4, **sizes),
+    "8 bits": lambda **sizes: Int8Cache(policy=RaggedCache, scale_dtype=torch.float64, **sizes),
 }
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -32,7 +33,11 @@ class Batch:
     def __init__(self, kind):
         sizes = {**SIZES, "batch_size": BATCH}
         self.cache = KINDS[kind](capacity=LONG + 8, **sizes)
-        self.streams = projections(LONG, batch=BATCH)
+        q, *stored = projections(LONG, batch=BATCH)
+        if kind == "8 bits":
+            # What is already rounded, 8 bits hold without loss.
+            stored = [dequantise_int8(*quantise_int8(x, x.dtype), x.dtype) for x in stored]
+        self.streams = [q, *stored]
         self.expected = causal_attention(*self.streams)
         self.at, self.noise = [0] * BATCH, 0
 
@@ -170,6 +175,9 @@ def test_numbers_that_are_not_one_a_row(import_unchecked, kind, given):
     sizes = {"num_key_value_heads": 1, "head_dim": 2}
     if kind == "ragged":
         cache = kv_cache.RaggedCache(batch_size=BATCH, capacity=4, **sizes)
+    elif kind == "8 bits":
+        policy = kv_cache.RaggedCache
+        cache = kv_cache.Int8Cache(policy=policy, batch_size=BATCH, capacity=4, **sizes)
     else:
         pool = kv_cache.BlockPool(num_blocks=BATCH, block_size=4, **sizes)
         cache = kv_cache.PagedCache(pool=pool, batch_size=BATCH)
