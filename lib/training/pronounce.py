@@ -71,6 +71,11 @@ class Task:
     source_vocabulary: Vocabulary
     target_vocabulary: Vocabulary
 
+    @property
+    def longest_target(self) -> int:
+        """The most symbols that any pair to train on asks for."""
+        return max(len(target) for _, target in self.train)
+
     def batch(self, pairs: Sequence[Pair]) -> Batch:
         """These pairs as ids, padded."""
         return make_batch(pairs, self.source_vocabulary, self.target_vocabulary)
@@ -154,7 +159,7 @@ def write_all(
             batch.source_lengths,
             start=Vocabulary.start,
             end=Vocabulary.end,
-            max_steps=2 * batch.source.shape[1],
+            max_steps=task.longest_target + 1,
         )
         for ids, looked, length in zip(tokens, weights, batch.source_lengths, strict=True):
             steps = int((ids != Vocabulary.end).sum()) + 1
