@@ -168,7 +168,7 @@ def write_all(
     return outputs, alignments
 
 
-def judge(written: Iterable[Sequence[str]], pairs: Sequence[Pair]) -> dict[str, object]:
+def count_errors(written: Iterable[Sequence[str]], pairs: Sequence[Pair]) -> dict[str, object]:
     """How many pairs there were, edits per symbol, and the share of pairs without an error."""
     both = [
         (tuple(output), tuple(wanted)) for output, (_, wanted) in zip(written, pairs, strict=True)
@@ -180,7 +180,7 @@ def judge(written: Iterable[Sequence[str]], pairs: Sequence[Pair]) -> dict[str, 
     }
 
 
-def judge_by_length(
+def errors_by_length(
     written: Iterable[Sequence[str]], pairs: Sequence[Pair]
 ) -> list[dict[str, object]]:
     """The same for each length of the source, shortest first."""
@@ -188,7 +188,8 @@ def judge_by_length(
     for output, pair in zip(written, pairs, strict=True):
         groups[len(pair[0])].append((output, pair))
     return [
-        {"length": length, **judge(*zip(*groups[length], strict=True))} for length in sorted(groups)
+        {"length": length, **count_errors(*zip(*groups[length], strict=True))}
+        for length in sorted(groups)
     ]
 
 
@@ -224,8 +225,8 @@ def judge_model(model: Seq2Seq, task: Task) -> dict[str, object]:
     outputs, alignments = write_all(model, task, task.test)
     shown = _first_of_lengths(task.test, SHOWN_LENGTHS)
     return {
-        **judge(outputs, task.test),
-        "by_length": judge_by_length(outputs, task.test),
+        **count_errors(outputs, task.test),
+        "by_length": errors_by_length(outputs, task.test),
         "alignments": [
             {
                 "source": "".join(task.test[index][0]),
@@ -238,7 +239,7 @@ def judge_model(model: Seq2Seq, task: Task) -> dict[str, object]:
     }
 
 
-def describe(command: Sequence[str]) -> dict[str, object]:
+def conditions(command: Sequence[str]) -> dict[str, object]:
     """What a result needs beside its numbers: how and on what it came about."""
     return {
         "command": shlex.join(["python", "-m", "lib.training.pronounce", *command]),
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(1, f"{missing}\nor, without a dictionary: --task reverse\n")
     if path:
         command = sys.argv[1:] if arguments is None else arguments
-        write_json({**describe(command), **results}, path)
+        write_json({**conditions(command), **results}, path)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from lib.data.vocabulary import Vocabulary
 from lib.training import pronounce
 from lib.training.pronounce import CONTEXTS, RESULTS, Settings, Task
 
-SMALL = Settings(task="reverse", hidden_size=32, batch_size=32, learning_rate=1.5e-2, steps=200)
+SMALL = Settings(task="reverse", hidden_size=32, batch_size=64, learning_rate=1.5e-2, steps=130)
 
 
 def seeded(seed):
@@ -22,8 +22,8 @@ def seeded(seed):
 
 @cache
 def short_words():
-    train = reverse_task(5000, range(3, 11), generator=seeded(0), num_symbols=12)
-    test = reverse_task(200, range(3, 11), generator=seeded(1), num_symbols=12)
+    train = reverse_task(5000, range(3, 9), generator=seeded(0), num_symbols=12)
+    test = reverse_task(300, range(3, 9), generator=seeded(1), num_symbols=12)
     letters = Vocabulary.of(word for word, _ in train)
     return Task(train, test, letters, letters)
 
@@ -59,7 +59,7 @@ def test_reversing_looks_from_right_to_left():
     So a model is free to look one letter beside the one that it writes, and does.
     """
     alignments = complete_alignments("general")
-    assert len(alignments) > 150
+    assert len(alignments) > 250
     near = [near_antidiagonal(weights, 1) for weights in alignments]
     assert sum(near) / len(near) > 0.8
     elsewhere = [near_antidiagonal(weights.flip(1), 1) for weights in alignments]
@@ -71,11 +71,11 @@ def test_a_fixed_context_is_worse_and_worst_for_long_words():
     error = {}
     for context in ("fixed", "general"):
         _, outputs, _ = trained(context)
-        rows = pronounce.judge_by_length(outputs, short_words().test)
+        rows = pronounce.errors_by_length(outputs, short_words().test)
         error[context] = {row["length"]: row["error_rate"] for row in rows}
-    assert error["fixed"][10] > 2 * error["general"][10] and error["fixed"][10] > 0.3
-    gap = {length: error["fixed"][length] - error["general"][length] for length in (3, 10)}
-    assert gap[10] > gap[3] + 0.1
+    assert error["fixed"][8] > 0.3 and error["general"][8] < 0.15
+    gap = {length: error["fixed"][length] - error["general"][length] for length in (3, 8)}
+    assert gap[8] > gap[3] + 0.1
 
 
 def test_training_lowers_the_loss():
@@ -117,8 +117,12 @@ def test_judging_does_not_depend_on_the_batch():
 def test_what_is_judged():
     pairs = [("ab", "ba"), ("cd", "dc"), ("abc", "cba")]
     written = ["ba", "dd", "c"]
-    assert pronounce.judge(written, pairs) == {"words": 3, "error_rate": 0.4286, "accuracy": 0.3333}
-    assert pronounce.judge_by_length(written, pairs) == [
+    assert pronounce.count_errors(written, pairs) == {
+        "words": 3,
+        "error_rate": 0.4286,
+        "accuracy": 0.3333,
+    }
+    assert pronounce.errors_by_length(written, pairs) == [
         {"length": 2, "words": 2, "error_rate": 0.25, "accuracy": 0.5},
         {"length": 3, "words": 1, "error_rate": 0.6667, "accuracy": 0.0},
     ]
