@@ -101,7 +101,7 @@ def test_the_batch_equals_loops_over_single_vectors(cell, context):
 
 @every_cell
 @every_context
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     extra=st.integers(1, 3),
