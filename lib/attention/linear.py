@@ -1,8 +1,9 @@
 """Linear attention (Katharopoulos et al., 2020): a sum over keys that is computed once for all.
 
 Let the weight of a key be φ(q) · φ(k) instead of exp(q · k). Then Σ (φ(q) · φ(k)) v is the same as
-φ(q) (Σ φ(k) vᵀ), and the sum in brackets does not depend on the query. The cost grows with n instead of n².
-Causal, the sum grows token by token: attention becomes a recurrent network, and the sum its state.
+φ(q) (Σ φ(k) vᵀ), and the sum in brackets does not depend on the query. The cost grows with n
+instead of n². Causal, the sum grows token by token: attention becomes a recurrent network, and the
+sum is its state.
 
 Everything here takes features, φ already applied: variants differ in the feature map.
 """

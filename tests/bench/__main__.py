@@ -3,7 +3,6 @@
 Not part of `make test`: the figures depend on the machine and on who else is using it.
 """
 
-from collections.abc import Mapping
 from math import exp, log
 from statistics import median, stdev
 
@@ -11,7 +10,7 @@ import torch
 from torch.nn.functional import linear
 
 from lib.memory import traffic
-from lib.memory.contention import Operation, Race, race
+from lib.memory.contention import Operation, race
 from lib.memory.cost import Cost
 from lib.memory.machine import compute_device, processor_name
 from lib.memory.measure import (
@@ -21,6 +20,8 @@ from lib.memory.measure import (
     rotate,
     strided_read,
 )
+from tests.bench import attention
+from tests.bench.racing import mark, show
 
 MIB = 2**20
 WIDTHS = [(384, 1536), (768, 3072), (1024, 1024)]
@@ -45,6 +46,7 @@ def main() -> None:
     )
     show("256 MiB", race(streams(256 * MIB)), {"read": 256 * MIB, "copy": 512 * MIB})
     show_roofline()
+    attention.main()
 
 
 def products(size: int) -> dict[str, Operation]:
@@ -57,21 +59,6 @@ def streams(num_bytes: int) -> dict[str, Operation]:
     source = torch.ones(num_bytes // 4, device=compute_device())
     target = torch.empty_like(source)
     return {"read": source.sum, "copy": lambda: target.copy_(source)}
-
-
-def show(title: str, result: Race, work: Mapping[str, int], unit: str = "GB/s") -> None:
-    """A table of the rivals: time, ratio to the first one, and rate."""
-    print(title)
-    for name, timing in result.timings.items():
-        ratio = result.ratio(name, to=next(iter(work)))
-        rate = work[name] / timing.seconds / 1e9
-        time = f"{timing.seconds * 1e3:10.3f} ms{mark(timing.clean)}"
-        print(f"  {name:12}{time} {ratio:8.2f} x {rate:10,.1f} {unit}")
-    print()
-
-
-def mark(clean: bool) -> str:
-    return " " if clean else "*"
 
 
 def show_roofline() -> None:
