@@ -6,9 +6,9 @@ The backward pass computes the scores again. Here a tile is a slice of a tensor,
 store is counted where it happens; `lib.memory.flash` has the counts as formulas.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lib.attention.online_softmax import OnlineSoftmax
 from lib.masks import check_mask
-from lib.memory.flash import BACKWARD, FORWARD, attention_tile
+from lib.memory.flash import BACKWARD, FORWARD, attention_tile, passing_tile
 from lib.memory.tiling import blocks
 
 SRAM_BYTES = 164 * 1024
@@ -93,8 +93,9 @@ def flash_attention(
 ) -> tuple[Float[Tensor, "*batch queries head_dim"], Float[Tensor, "*batch queries"]]:
     """The output, and each query's log-sum-exp of the scores (-inf if it sees no key).
 
-    The tiles are the largest that fit into `sram_bytes`. `traffic`, if given, is counted up, by the
-    backward pass too. Causal, the last query stands at the last key.
+    The tiles are the largest that fit into `sram_bytes`; half precision is computed in float32.
+    `traffic`, if given, is counted up, by the backward pass too. Causal, the last query stands at
+    the last key.
 
     Raises `ValueError` for a mask that does not fit, and for an SRAM too small for one row.
     """
@@ -106,12 +107,12 @@ def flash_attention(
             sram_bytes=sram_bytes,
             head_dim=q.shape[-1],
             bytes_per_element=q.element_size(),
-            **contents,
+            residents=residents,
         )
-        for contents in (FORWARD, BACKWARD)
+        for residents in (FORWARD, BACKWARD)
     ]
     visibility = Visibility(q.shape[-2], k.shape[-2], mask, is_causal)
-    scale = 1 / sqrt(q.shape[-1]) if scale is None else scale
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     traffic = Traffic() if traffic is None else traffic
     return FlashFunction.apply(q, k, v, visibility, scale, tiles, traffic, forward_in_tiles)
 
@@ -126,15 +127,16 @@ def forward_in_tiles(
     traffic: Traffic,
 ) -> tuple[Tensor, Tensor]:
     """O and the log-sum-exp: one tile of queries after the other, all keys past each."""
-    output, lse = torch.empty_like(q), q.new_empty(q.shape[:-1])
+    output, lse = torch.empty_like(q), q.new_empty(q.shape[:-1], dtype=_statistics(q))
+    passing = passing_tile(tile, q.shape[-1])
     for rows in blocks(q.shape[-2], tile):
-        q_tile = traffic.load(q[..., rows, :]) * scale
+        q_tile = traffic.load(q[..., rows, :]).to(lse.dtype) * scale
         softmax = OnlineSoftmax(q_tile)
-        for cols, visible in visibility.tiles(rows, tile, traffic):
-            scores = _scores(q_tile, traffic.load(k[..., cols, :]), visible)
-            softmax.add(scores, traffic.load(v[..., cols, :]))
-        done = softmax.result()
-        output[..., rows, :], lse[..., rows] = (traffic.store(part) for part in done)
+        for cols, visible in visibility.tiles(rows, passing, traffic):
+            k_tile, v_tile = (traffic.load(x[..., cols, :]).to(lse.dtype) for x in (k, v))
+            softmax.add(_scores(q_tile, k_tile, visible), v_tile)
+        done, total = softmax.result()
+        output[..., rows, :], lse[..., rows] = traffic.store(done.to(q.dtype)), traffic.store(total)
     return output, lse
 
 
@@ -152,26 +154,30 @@ def backward_in_tiles(
     With P = exp(S - lse) the scores' gradient is P · (dO Vᵀ - D), D = rowsum(dO · O).
     """
     q, k, v, output, lse = saved
-    d = (traffic.load(gradient) * traffic.load(output)).sum(dim=-1) - lse_gradient
+    both = (traffic.load(x).to(lse.dtype) for x in (gradient, output))
+    d = math.prod(both).sum(dim=-1) - lse_gradient
     d = traffic.store(d)
     # A query that sees nothing has scores of -inf, whose weights must be 0.
     lse = lse.masked_fill(lse == float("-inf"), 0.0)
     dq, dk, dv = torch.zeros_like(q), torch.empty_like(k), torch.empty_like(v)
+    passing = passing_tile(tile, q.shape[-1])
     for cols in blocks(k.shape[-2], tile):
-        k_tile, v_tile = (traffic.load(x[..., cols, :]) for x in (k, v))
+        k_tile, v_tile = (traffic.load(x[..., cols, :]).to(lse.dtype) for x in (k, v))
         dk_tile, dv_tile = torch.zeros_like(k_tile), torch.zeros_like(v_tile)
-        for rows in blocks(q.shape[-2], tile):
+        for rows in blocks(q.shape[-2], passing):
             if visibility.hidden(rows, cols):
                 continue
-            q_tile, do_tile = (traffic.load(x[..., rows, :]) for x in (q, gradient))
+            q_tile, do_tile = (traffic.load(x[..., rows, :]).to(d.dtype) for x in (q, gradient))
             lse_tile, d_tile = (traffic.load(x[..., rows])[..., None] for x in (lse, d))
             scores = _scores(q_tile * scale, k_tile, visibility.tile(rows, cols, traffic))
             p = (scores - lse_tile).exp()
             ds = p * (do_tile @ v_tile.mT - d_tile) * scale
             dv_tile += p.mT @ do_tile
             dk_tile += ds.mT @ q_tile
-            dq[..., rows, :] = traffic.store(traffic.load(dq[..., rows, :]) + ds @ k_tile)
-        dk[..., cols, :], dv[..., cols, :] = traffic.store(dk_tile), traffic.store(dv_tile)
+            dq_tile = traffic.load(dq[..., rows, :]) + ds @ k_tile
+            dq[..., rows, :] = traffic.store(dq_tile.to(q.dtype))
+        dk[..., cols, :] = traffic.store(dk_tile.to(k.dtype))
+        dv[..., cols, :] = traffic.store(dv_tile.to(v.dtype))
     return dq, dk, dv
 
 
@@ -194,6 +200,13 @@ class FlashFunction(torch.autograd.Function):
         return *gradients, None, None, None, None, None
 
 
+def _statistics(q: Tensor) -> torch.dtype:
+    """Tiles are computed in float32 at least, and the log-sum-exp is kept so."""
+    return torch.promote_types(q.dtype, torch.float32)
+
+
 def _scores(q_tile: Tensor, k_tile: Tensor, visible: Tensor | None) -> Tensor:
     scores = q_tile @ k_tile.mT
-    return scores if visible is None else scores.masked_fill(~visible, float("-inf"))
+    if visible is None:
+        return scores
+    return scores.masked_fill(~visible.to(scores.device), float("-inf"))

@@ -6,6 +6,7 @@ kernels. And where no score can be large, nobody looks for the largest: |q · k|
 and while 2 to that power is far from overflowing, sums of powers need no reference.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -37,7 +38,7 @@ def tiled_attention(
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     visibility = Visibility(q.shape[-2], k.shape[-2], None, is_causal)
-    passes = visibility, scale, (ROWS, ROWS), Traffic(), _forward
+    passes = visibility, scale, (ROWS, COLS), Traffic(), _forward
     return FlashFunction.apply(q, k, v, *passes)[0]
 
 
@@ -53,13 +54,13 @@ def _forward(
     """O and the log-sum-exp, one head at a time, so that its tiles stay in the cache."""
     exponent = scale * math.log2(math.e)
     largest = abs(exponent) * q.norm(dim=-1).max() * k.norm(dim=-1).max()
-    if not largest <= SAFE_EXPONENT or q.dtype == torch.float16:
+    if not largest <= SAFE_EXPONENT or q.element_size() < 4:
         return forward_in_tiles(q, k, v, visibility, scale, tile, traffic)
     output, lse = torch.empty_like(q), q.new_empty(q.shape[:-1])
     scratch = q.new_empty(tile * COLS)
-    heads = (x.flatten(end_dim=-3) if x.ndim > 2 else x[None] for x in (q, k, v, output))
-    sums = lse.reshape(-1, lse.shape[-1])
-    for q_head, k_head, v_head, output_head, total in zip(*heads, sums, strict=True):
+    # Each head is a view, however the heads lie in memory; flattened, q could become a copy.
+    for head in itertools.product(*map(range, q.shape[:-2])):
+        q_head, k_head, v_head, output_head, total = (x[head] for x in (q, k, v, output, lse))
         for rows in blocks(len(q_head), tile):
             q_tile, so_far = q_head[rows] * exponent, output_head[rows].zero_()
             total[rows] = 0

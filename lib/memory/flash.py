@@ -1,13 +1,16 @@
 """FlashAttention's traffic: how often K and V are read again, for a given amount of SRAM.
 
-Queries are cut into tiles of rows, keys into tiles of the same length; for each tile of queries all
-tiles of keys pass through the SRAM (Dao, 2023, FlashAttention-2; the first version has the loops
-the other way round). With M elements of SRAM a tile is about √M long or M / 4d, whichever is less,
-so the traffic is proportional to n² d² / M: for d² < M less than the n² of the stored scores (Dao
-et al., 2022, theorem 2). Counts are exact, partial tiles included.
+A tile of queries stays in SRAM while all keys pass through it in shorter tiles (Dao, 2023,
+FlashAttention-2; the first version keeps a tile of keys and lets the queries pass). The tile that
+stays is as long as fits; those that pass have head_dim rows at most, so that the scores, the
+product of the two lengths, take no more room than a tile of Q (Dao et al., 2022, algorithm 1).
+With M elements of SRAM the tile that stays has about M / 3d rows, and the traffic is proportional
+to n² d² / M (theorem 2): for d² below M less than the n² of stored scores. Counts are exact,
+partial tiles included.
 """
 
 import math
+from dataclasses import dataclass
 
 import sympy
 
@@ -16,11 +19,21 @@ from lib.memory.sizes import Number, Size, check_positive, check_sizes
 from lib.memory.tiling import blocks
 from lib.memory.traffic import FLOPS_PER_SCORE, FLOPS_PER_SCORE_BACKWARD
 
-FORWARD = {"vectors": 4, "squares": 1}
-"""In SRAM at one time: tiles of Q, K, V and O, one square tile of scores."""
 
-BACKWARD = {"vectors": 7, "squares": 2}
-"""In SRAM at one time: tiles of Q, K, V, dO, dQ, dK and dV, square tiles of P and dS."""
+@dataclass(frozen=True)
+class Residents:
+    """What is in SRAM at one time: vectors for the long tile, for the passing one, and scores."""
+
+    staying: int
+    passing: int
+    scores: int
+
+
+FORWARD = Residents(staying=2, passing=2, scores=1)
+"""Q and O stay, K and V pass, S is between them."""
+
+BACKWARD = Residents(staying=4, passing=3, scores=2)
+"""K, V, dK and dV stay, Q, dO and dQ pass, P and dS are between them."""
 
 
 def attention_tile(
@@ -28,26 +41,36 @@ def attention_tile(
     sram_bytes: Size,
     head_dim: Size,
     bytes_per_element: Number = 2,
-    vectors: int = FORWARD["vectors"],
-    squares: int = FORWARD["squares"],
+    residents: Residents = FORWARD,
 ) -> Number:
-    """The most rows T of which `vectors` tiles (T, head_dim) and `squares` tiles (T, T) fit.
+    """The most rows of a tile that stays, beside what passes (`passing_tile` rows) and the scores.
 
-    Raises `ValueError` when not even one row does.
+    With symbols, the formula for an SRAM that has room for head_dim rows or more. Raises
+    `ValueError` when not even one row fits.
     """
     check_sizes(sram_bytes=sram_bytes, head_dim=head_dim)
     check_positive(bytes_per_element=bytes_per_element)
-    elements, wide = sram_bytes / bytes_per_element, vectors * head_dim
-    if isinstance(wide + elements, sympy.Expr):
-        return (sympy.sqrt(wide**2 + 4 * squares * elements) - wide) / (2 * squares)
-    tile = (math.isqrt(wide**2 + 4 * squares * math.floor(elements)) - wide) // (2 * squares)
+    elements = sram_bytes / bytes_per_element
+    passing = residents.passing * head_dim**2
+    each = (residents.staying + residents.scores) * head_dim
+    if isinstance(elements + head_dim, sympy.Expr):
+        return (elements - passing) / each
+    if elements - passing >= each * head_dim:
+        return math.floor(elements - passing) // each
+    tile = _largest_square(math.floor(elements), head_dim, residents)
     if tile < 1:
-        needed = math.ceil((wide + squares) * bytes_per_element)
+        vectors = residents.staying + residents.passing
+        needed = math.ceil((vectors * head_dim + residents.scores) * bytes_per_element)
         raise ValueError(
             f"no tile fits: one row of {vectors} tiles with head_dim {head_dim} needs "
             f"{needed:,} bytes of SRAM, got {sram_bytes:,}"
         )
     return tile
+
+
+def passing_tile(tile: Size, head_dim: Size) -> Size:
+    """The rows of the tiles that pass by one of `tile` rows: as many, but at most head_dim."""
+    return min(tile, head_dim)
 
 
 def flash_forward(
@@ -60,21 +83,22 @@ def flash_forward(
     tile: Size,
     causal: bool = False,
     bytes_per_element: Number = 2,
+    bytes_per_statistic: Number = 4,
     flops_per_score: Number = FLOPS_PER_SCORE,
 ) -> Cost:
     """Q is read once, K and V once for every tile of queries that sees them; O and the
-    log-sum-exp, one number a query, are written.
+    log-sum-exp, one number a query of `bytes_per_statistic`, are written.
 
     Causal, tiles in which nothing is visible are neither read nor computed; the last query stands
     at the last key. Symbols are taken to divide, and for `causal` queries and keys to be equal.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
-    seen_rows, pairs = _visits(queries, keys, tile, causal)
-    read = (queries + 2 * seen_rows) * head_dim
-    written = queries * (head_dim + 1)
+    check_positive(bytes_per_element=bytes_per_element, bytes_per_statistic=bytes_per_statistic)
+    seen, pairs = _keys_seen(queries, keys, tile, head_dim, causal)
+    read = (queries + 2 * seen) * head_dim * bytes_per_element
+    written = queries * (head_dim * bytes_per_element + bytes_per_statistic)
     flops = pairs * (4 * head_dim + flops_per_score)
-    times = batch_size * num_attention_heads
-    return times * Cost(flops, bytes_per_element * read, bytes_per_element * written)
+    return batch_size * num_attention_heads * Cost(flops, read, written)
 
 
 def flash_backward(
@@ -87,6 +111,7 @@ def flash_backward(
     tile: Size,
     causal: bool = False,
     bytes_per_element: Number = 2,
+    bytes_per_statistic: Number = 4,
     flops_per_score: Number = FLOPS_PER_SCORE + FLOPS_PER_SCORE_BACKWARD,
 ) -> Cost:
     """First O and dO are read for one number a query, their dot product D. Then for every tile of
@@ -96,40 +121,58 @@ def flash_backward(
     `causal` and symbols as in `flash_forward`.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
-    _, pairs = _visits(queries, keys, tile, causal)
-    seeing = _rows_seeing(queries, keys, tile, causal)
-    read = 2 * queries * head_dim + 2 * keys * head_dim + seeing * (3 * head_dim + 2)
-    written = queries + 2 * keys * head_dim + seeing * head_dim
+    check_positive(bytes_per_element=bytes_per_element, bytes_per_statistic=bytes_per_statistic)
+    seeing, pairs = _queries_seeing(queries, keys, tile, head_dim, causal)
+    vectors_read = (2 * queries + 2 * keys + 3 * seeing) * head_dim
+    read = vectors_read * bytes_per_element + 2 * seeing * bytes_per_statistic
+    vectors_written = (2 * keys + seeing) * head_dim
+    written = vectors_written * bytes_per_element + queries * bytes_per_statistic
     flops = pairs * (10 * head_dim + flops_per_score)
-    times = batch_size * num_attention_heads
-    return times * Cost(flops, bytes_per_element * read, bytes_per_element * written)
+    return batch_size * num_attention_heads * Cost(flops, read, written)
 
 
-def _visits(queries: Size, keys: Size, tile: Size, causal: bool) -> tuple[Size, Size]:
-    """Rows of K read, over and over, and query-key pairs computed."""
-    check_sizes(queries=queries, keys=keys, tile=tile)
-    if any(isinstance(size, sympy.Expr) for size in (queries, keys, tile)):
+def _keys_seen(
+    queries: Size, keys: Size, tile: Size, head_dim: Size, causal: bool
+) -> tuple[Size, Size]:
+    """Rows of K read, over and over, by the tiles of queries; and query-key pairs computed."""
+    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
+    if _symbols(queries, keys, tile, head_dim):
         seen = keys * _tiles_met(queries, tile, causal)
         return seen, seen * tile
-    seen, pairs = 0, 0
+    seen, pairs, passing = 0, 0, passing_tile(tile, head_dim)
     for rows in blocks(queries, tile):
         end = rows.stop + keys - queries if causal else keys
-        cols = min(keys, math.ceil(end / tile) * tile)
+        cols = min(keys, math.ceil(end / passing) * passing)
         seen, pairs = seen + cols, pairs + (rows.stop - rows.start) * cols
     return seen, pairs
 
 
-def _rows_seeing(queries: Size, keys: Size, tile: Size, causal: bool) -> Size:
-    """Rows of Q read, over and over: once for every tile of keys of which their tile sees some."""
-    if any(isinstance(size, sympy.Expr) for size in (queries, keys, tile)):
-        return queries * _tiles_met(keys, tile, causal)
-    rows = 0
+def _queries_seeing(
+    queries: Size, keys: Size, tile: Size, head_dim: Size, causal: bool
+) -> tuple[Size, Size]:
+    """Rows of Q read, over and over, by the tiles of keys; and query-key pairs computed."""
+    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
+    if _symbols(queries, keys, tile, head_dim):
+        seeing = queries * _tiles_met(keys, tile, causal)
+        return seeing, seeing * tile
+    seeing, pairs, passing = 0, 0, passing_tile(tile, head_dim)
     for cols in blocks(keys, tile):
         first = max(0, cols.start - (keys - queries)) if causal else 0
-        rows += queries - first // tile * tile
-    return rows
+        rows = queries - first // passing * passing
+        seeing, pairs = seeing + rows, pairs + (cols.stop - cols.start) * rows
+    return seeing, pairs
 
 
 def _tiles_met(length: Size, tile: Size, causal: bool) -> sympy.Expr:
     """How many tiles pass by each row on average, where they divide."""
     return (length / tile + 1) / 2 if causal else length / tile
+
+
+def _largest_square(elements: int, head_dim: int, residents: Residents) -> int:
+    """The most rows T where the tiles that pass are as long: T (vectors d + scores T) elements."""
+    wide, scores = (residents.staying + residents.passing) * head_dim, residents.scores
+    return (math.isqrt(wide**2 + 4 * scores * elements) - wide) // (2 * scores)
+
+
+def _symbols(*sizes: Size) -> bool:
+    return any(isinstance(size, sympy.Expr) for size in sizes)
