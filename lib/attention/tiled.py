@@ -17,8 +17,8 @@ from torch import Tensor
 from lib.attention.flash import FlashFunction, Traffic, Visibility, forward_in_tiles
 from lib.memory.tiling import blocks
 
-ROWS, COLS = 256, 1024
-"""A tile of float32 scores is 1 MiB: about what a core's second cache holds."""
+ROWS, COLS = 512, 512
+"""A tile of float32 scores is 1 MiB, about what a core's second cache holds."""
 
 SAFE_EXPONENT = 60.0
 """2^60 summed over a million keys is 2^80; float32 reaches from 2^-126 to 2^127."""
@@ -51,28 +51,38 @@ def _forward(
     tile: int,
     traffic: Traffic,
 ) -> tuple[Tensor, Tensor]:
-    """O and the log-sum-exp, one head at a time, so that its tiles stay in the cache."""
+    """O and the log-sum-exp: as many heads at a time as there are threads, one for each."""
     exponent = scale * math.log2(math.e)
     largest = abs(exponent) * q.norm(dim=-1).max() * k.norm(dim=-1).max()
     if not largest <= SAFE_EXPONENT or q.element_size() < 4:
         return forward_in_tiles(q, k, v, visibility, scale, tile, traffic)
-    output, lse = torch.empty_like(q), q.new_empty(q.shape[:-1])
-    scratch = q.new_empty(tile * COLS)
-    # Each head is a view, however the heads lie in memory; flattened, q could become a copy.
-    for head in itertools.product(*map(range, q.shape[:-2])):
-        q_head, k_head, v_head, output_head, total = (x[head] for x in (q, k, v, output, lse))
-        for rows in blocks(len(q_head), tile):
-            q_tile, so_far = q_head[rows] * exponent, output_head[rows].zero_()
-            total[rows] = 0
+    output, total = torch.empty_like(q), q.new_empty(q.shape[:-1])
+    scratch = q.new_empty(torch.get_num_threads() * tile * COLS)
+    for q_heads, k_heads, v_heads, o_heads, sums in _groups(q, k, v, output, total[..., None]):
+        for rows in blocks(q.shape[-2], tile):
+            q_tile = q_heads[:, rows] * exponent
+            so_far, tile_sums = torch.zeros_like(q_tile), 0
             for cols, diagonal in _spans(rows, visibility):
-                weights = scratch[: len(q_tile) * (cols.stop - cols.start)].view(len(q_tile), -1)
-                torch.mm(q_tile, k_head[cols].T, out=weights).exp2_()
+                shape = *q_tile.shape[:-1], cols.stop - cols.start
+                weights = scratch[: math.prod(shape)].view(shape)
+                torch.bmm(q_tile, k_heads[:, cols].mT, out=weights).exp2_()
                 if diagonal:
                     weights.tril_()
-                total[rows] += weights.sum(dim=-1)
-                so_far.addmm_(weights, v_head[cols])
-            so_far /= total[rows, None]
-    return output, lse.log_()
+                tile_sums += weights.sum(dim=-1, keepdim=True)
+                so_far.baddbmm_(weights, v_heads[:, cols])
+            o_heads[:, rows], sums[:, rows] = so_far.div_(tile_sums), tile_sums
+    return output, total.log_()
+
+
+def _groups(*tensors: Tensor) -> Iterator[list[Tensor]]:
+    """The same heads of each tensor, as many as threads, as views (heads, length, size).
+
+    Views, however the heads lie in memory: flattened, what a split leaves would become a copy.
+    """
+    tensors = [x if x.ndim > 2 else x[None] for x in tensors]
+    for index in itertools.product(*map(range, tensors[0].shape[:-3])):
+        for heads in blocks(tensors[0].shape[-3], torch.get_num_threads()):
+            yield [x[index][heads] for x in tensors]
 
 
 def _spans(rows: slice, visibility: Visibility) -> Iterator[tuple[slice, bool]]:
