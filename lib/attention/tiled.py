@@ -57,7 +57,7 @@ def _forward(
     if not largest <= SAFE_EXPONENT or q.element_size() < 4:
         return forward_in_tiles(q, k, v, visibility, scale, tile, traffic)
     output, total = torch.empty_like(q), q.new_empty(q.shape[:-1])
-    scratch = q.new_empty(torch.get_num_threads() * tile * COLS)
+    scratch = q.new_empty(torch.get_num_threads() * tile * max(tile, COLS))
     for q_heads, k_heads, v_heads, o_heads, sums in _groups(q, k, v, output, total[..., None]):
         for rows in blocks(q.shape[-2], tile):
             q_tile = q_heads[:, rows] * exponent
