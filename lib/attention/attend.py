@@ -36,8 +36,9 @@ def attend_loop(
     """`attend` as its definition reads, one query after the other."""
     outputs = []
     for row in scores:
-        weights = row.exp() / row.exp().sum()
-        outputs.append(sum(weight * value for weight, value in zip(weights, values, strict=True)))
+        weights = (row - row.max()).exp()  # the largest is 1, so that nothing overflows
+        total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+        outputs.append(total / weights.sum())
     return torch.stack(outputs)
 
 
@@ -62,6 +63,8 @@ def drop_weights(
     """Attention dropout (Vaswani et al., 2017): each weight is left out with this probability.
 
     The others grow by 1 / (1 - dropout), so that the average stays what it was in expectation.
+    Without a `generator` torch's global one draws. Raises `ValueError` for a dropout outside
+    [0, 1).
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")

@@ -1,10 +1,13 @@
 """Scaled dot-product attention, softmax(Q Kᵀ / √head_dim) V (Vaswani et al., 2017)."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from lib.attention.attend import attend
 from lib.attention.scores import scaled_dot_scores
+from lib.masks import causal, check_mask
 
 
 def scaled_dot_product_attention(
@@ -21,8 +24,85 @@ def scaled_dot_product_attention(
     The bias is added after scaling; T5's and ALiBi's positions are such biases. `scale` is
     1 / √head_dim unless given. For the weights too, call `attend(scaled_dot_scores(q, k), v)`.
 
-    Raises `ValueError` for a mask that is not boolean or does not broadcast to the scores.
+    Raises `ValueError` for a mask that is not boolean or does not broadcast to the scores, and for
+    a bias that does not.
     """
     scores = scaled_dot_scores(q, k, scale=scale)
-    output, _ = attend(scores if bias is None else scores + bias, v, mask)
+    if bias is not None:
+        check_bias(bias, scores.shape)
+        scores = scores + bias
+    output, _ = attend(scores, v, mask)
     return output
+
+
+def fused_dot_product_attention(
+    q: Float[Tensor, "batch num_attention_heads queries head_dim"],
+    k: Float[Tensor, "batch num_key_value_heads keys head_dim"],
+    v: Float[Tensor, "batch num_key_value_heads keys value_dim"],
+    mask: Bool[Tensor, "..."] | None = None,
+    *,
+    bias: Float[Tensor, "..."] | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "batch num_attention_heads queries value_dim"]:
+    """The same from one kernel of torch, which keeps no scores in memory.
+
+    Key-value heads may be fewer than attention heads: each then serves as many in a row.
+    `is_causal` adds the mask `causal`, aligned to the last key, and does not build it where the
+    kernel can do without. `dropout` draws from torch's global generator. Raises `ValueError` as
+    `scaled_dot_product_attention` does.
+    """
+    shape = torch.Size((*q.shape[:-1], k.shape[-2]))
+    if is_causal and (mask is not None or bias is not None or shape[-2] != shape[-1]):
+        mask, is_causal = with_causal(mask, q, k), False  # the kernel aligns to the first key
+    if mask is not None:
+        check_mask(mask, shape)
+        mask = torch.atleast_2d(mask)
+    if bias is not None:
+        check_bias(bias, shape)
+        bias = torch.atleast_2d(bias)
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=is_causal,
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+def intersect(
+    mask: Bool[Tensor, "..."] | None, other: Bool[Tensor, "..."] | None
+) -> Bool[Tensor, "..."] | None:
+    """What both masks let through. None is the mask that lets everything through."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & other
+
+
+def with_causal(
+    mask: Bool[Tensor, "..."] | None,
+    q: Float[Tensor, "*batch queries head_dim"],
+    k: Float[Tensor, "*groups keys key_dim"],
+) -> Bool[Tensor, "..."]:
+    """The mask, and causal besides, for these queries and keys."""
+    return intersect(mask, causal(q.shape[-2], k.shape[-2]).to(q.device))
+
+
+def check_bias(bias: Tensor, shape: torch.Size) -> None:
+    """Raise `ValueError` unless `bias` has floats and broadcasts to scores of this shape."""
+    if not bias.is_floating_point():
+        raise ValueError(
+            f"a bias is added to the scores and must have floats, got {bias.dtype}; "
+            "what a query may see is the mask"
+        )
+    sides = zip(reversed(bias.shape), reversed(shape), strict=False)
+    if bias.ndim > len(shape) or any(mine not in (1, its) for mine, its in sides):
+        raise ValueError(
+            f"a bias of shape {tuple(bias.shape)} does not fit scores of shape {tuple(shape)} "
+            "(..., queries, keys)"
+        )

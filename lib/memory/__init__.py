@@ -11,7 +11,14 @@ from lib.memory.devices import DEVICES, Device, MemoryLevel, device
 from lib.memory.layer import attention_costs, layer_costs, linear_maps
 from lib.memory.roofline import attainable_flops, compute_bound_batch, ridge_point
 from lib.memory.shapes import EXERCISE_7B, LLAMA_3_8B, LLAMA_7B, ModelShape
-from lib.memory.storage import kv_cache_bytes, max_batch_size, training_state_bytes
+from lib.memory.storage import (
+    kv_cache_bytes,
+    latent_cache_bytes,
+    max_batch_size,
+    paged_cache_bytes,
+    quantised_cache_bytes,
+    training_state_bytes,
+)
 from lib.memory.traffic import (
     attention,
     attention_scores,
@@ -45,12 +52,15 @@ __all__ = [
     "embedding",
     "fused_attention",
     "kv_cache_bytes",
+    "latent_cache_bytes",
     "layer_costs",
     "layer_norm",
     "linear",
     "linear_maps",
     "lm_head",
     "max_batch_size",
+    "paged_cache_bytes",
+    "quantised_cache_bytes",
     "ridge_point",
     "softmax",
     "training_state_bytes",

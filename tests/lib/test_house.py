@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 # `show` comes last, as it draws what all the others compute.
 LAYERS = [
     ["memory"],
-    ["masks", "positions"],
+    ["masks"],
+    ["positions"],
     ["attention", "kv_cache"],
     ["models"],
     ["objectives"],

@@ -18,9 +18,12 @@ from lib.memory import (
     attention_costs,
     compute_bound_batch,
     kv_cache_bytes,
+    latent_cache_bytes,
     layer_costs,
     linear_maps,
     max_batch_size,
+    paged_cache_bytes,
+    quantised_cache_bytes,
     traffic,
     training_state_bytes,
 )
@@ -43,7 +46,8 @@ def of_a_shape(function, gated, **options):
 
 def formulas():
     """Every formula that takes sizes, with the names of those sizes, by a name for the test."""
-    for name, function in {**OPERATORS, "kv_cache_bytes": kv_cache_bytes}.items():
+    caches = kv_cache_bytes, latent_cache_bytes, quantised_cache_bytes, paged_cache_bytes
+    for name, function in {**OPERATORS, **{f.__name__: f for f in caches}}.items():
         yield name, function, list(inspect.signature(function).parameters)
     states = ["num_parameters", "weight_bytes", "gradient_bytes", "state_bytes"]
     yield "training_state_bytes", training_state_bytes, states
