@@ -6,10 +6,9 @@ Post-norm, learned positions, segments, GELU. What is masked is the input, not t
 from functools import partial
 
 from jaxtyping import Bool, Float, Int
-from lib.attention.multi_head import MultiHeadAttention
-from lib.positions.learned import LearnedPositions
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import BertConfig
 from lib.models.embeddings import TokenEmbedding
 from lib.models.feed_forward import FeedForward
@@ -17,6 +16,7 @@ from lib.models.initialise import initialise_normal
 from lib.models.layer import TransformerLayer, next_positions, run_layers
 from lib.models.norms import LayerNorm
 from lib.models.residual import PostNorm
+from lib.positions.learned import LearnedPositions
 
 
 class Bert(nn.Module):

@@ -6,20 +6,21 @@ Pre-norm with one more norm at the end, learned positions, GELU by tanh, one mat
 from functools import partial
 
 from jaxtyping import Bool, Float, Int
-from lib.attention.multi_head import MultiHeadAttention
-from lib.positions.learned import LearnedPositions
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import GptConfig
+from lib.models.decoder_only import DecoderOnlyModel
 from lib.models.embeddings import TokenEmbedding
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_normal, scale_residual_projections
 from lib.models.layer import Caches, TransformerLayer, next_positions, run_layers
 from lib.models.norms import LayerNorm
 from lib.models.residual import PreNorm
+from lib.positions.learned import LearnedPositions
 
 
-class Gpt2(nn.Module):
+class Gpt2(DecoderOnlyModel):
     """Token ids (batch, tokens) to the logits of the token after each, (batch, tokens, vocab)."""
 
     def __init__(self, config: GptConfig) -> None:
@@ -58,12 +59,3 @@ class Gpt2(nn.Module):
     def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of all tokens, by the matrix that embeds them."""
         return self.tokens.logits(hidden)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "..."] | None = None,
-        caches: Caches = None,
-    ) -> Float[Tensor, "batch tokens vocab"]:
-        """The logits of the next token at each place."""
-        return self.logits(self.hidden_states(ids, mask, caches))

@@ -1,4 +1,4 @@
-"""What is put on a BERT: heads for masked tokens, for sentence pairs, for whole texts, for tokens."""
+"""What is put on top of BERT: heads for masked tokens, sentence pairs, whole texts, tokens."""
 
 import torch
 from jaxtyping import Bool, Float, Int

@@ -1,4 +1,4 @@
-"""The names that Hugging Face's checkpoints give to the tensors of these models, in both directions.
+"""The names that Hugging Face's checkpoints give to the tensors of these models, both ways.
 
 Published weights come under those names. Where one tensor of theirs holds several of ours (GPT-2's
 query, key and value in one matrix) or is stored the other way round (GPT-2's matrices), its `Entry`

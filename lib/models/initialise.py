@@ -2,10 +2,11 @@
 
 from math import sqrt
 
-from lib.attention.multi_head import MultiHeadAttention
 from torch import nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.layer import TransformerLayer
+from lib.positions.t5_buckets import T5RelativeBias
 
 
 def initialise_normal(model: nn.Module, standard_deviation: float = 0.02) -> None:
@@ -43,6 +44,8 @@ def initialise_t5(model: nn.Module) -> None:
             nn.init.normal_(module.weight)
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, T5RelativeBias):
+            nn.init.normal_(module.weight, std=model.config.hidden_size**-0.5)
     for module in model.modules():
         if isinstance(module, MultiHeadAttention):
             nn.init.normal_(

@@ -60,17 +60,12 @@ def run_layers(
     **options: Any,
 ) -> Float[Tensor, "batch tokens hidden"]:
     """One layer after the other, each with its own cache and its own view of the encoder."""
-    for layer, cache, read in zip(layers, caches or repeat(None), cross or repeat(None), strict=False):
+    for layer, cache, read in zip(
+        layers, caches or repeat(None), cross or repeat(None), strict=False
+    ):
         memory = None if read is None else {"keys_values": read, "mask": cross_mask}
         hidden = layer(hidden, cross=memory, cache=cache, **options)
     return hidden
-
-
-def project_source(
-    layers: Iterable[TransformerLayer], hidden: Float[Tensor, "batch tokens hidden"]
-) -> list[KeysValues]:
-    """What each decoder layer reads of the encoder's output: computed once, used at every step."""
-    return [layer.cross_attention.sublayer.project_source(hidden) for layer in layers]
 
 
 def next_positions(

@@ -4,23 +4,25 @@ RMSNorm for LayerNorm, rotary positions for learned ones, a SiLU with a gate for
 key-value heads than heads; and no biases. SmolLM2 is such a model.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from jaxtyping import Bool, Float, Int
-from lib.attention.multi_head import MultiHeadAttention
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import LlamaConfig
+from lib.models.decoder_only import DecoderOnlyModel
 from lib.models.embeddings import TokenEmbedding
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_normal
 from lib.models.layer import Caches, TransformerLayer, next_positions, run_layers
 from lib.models.norms import RMSNorm
 from lib.models.residual import PreNorm
-from lib.positions.rope import RotaryPositions
+from lib.positions.rope import apply_rotary, rotary_table
 
 
-class Llama(nn.Module):
+class Llama(DecoderOnlyModel):
     """Token ids (batch, tokens) to the logits of the token after each, (batch, tokens, vocab)."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -29,8 +31,6 @@ class Llama(nn.Module):
         self.tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(self.make_layer() for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.eps)
-        head_dim = config.hidden_size // config.num_attention_heads
-        self.rotary = RotaryPositions(head_dim, base=config.rope_base)
         self.head = None
         if not config.tied:
             self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -53,6 +53,15 @@ class Llama(nn.Module):
             ),
         )
 
+    def rotary(self, positions: Int[Tensor, "*batch tokens"]) -> Callable[[Tensor], Tensor]:
+        """What turns queries and keys, (batch, heads, tokens, head_dim), by their positions."""
+        c = self.config
+        # Sequences with positions of their own have them for all heads alike.
+        positions = positions if positions.ndim == 1 else positions[:, None]
+        head_dim, dtype = c.hidden_size // c.num_attention_heads, self.norm.weight.dtype
+        cos, sin = rotary_table(positions, head_dim, base=c.rope_base, dtype=dtype)
+        return partial(apply_rotary, cos=cos, sin=sin)
+
     def hidden_states(
         self,
         ids: Int[Tensor, "batch tokens"],
@@ -67,12 +76,3 @@ class Llama(nn.Module):
     def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of all tokens, by the embedding's matrix or by one of its own."""
         return self.tokens.logits(hidden) if self.head is None else self.head(hidden)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        mask: Bool[Tensor, "..."] | None = None,
-        caches: Caches = None,
-    ) -> Float[Tensor, "batch tokens vocab"]:
-        """The logits of the next token at each place."""
-        return self.logits(self.hidden_states(ids, mask, caches))

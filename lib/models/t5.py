@@ -7,17 +7,18 @@ all layers of a stack share.
 from functools import partial
 
 from jaxtyping import Bool, Float, Int
-from lib.attention.multi_head import MultiHeadAttention
-from lib.positions.t5_buckets import T5RelativeBias
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import T5Config
 from lib.models.embeddings import TokenEmbedding
+from lib.models.encoder_decoder import EncoderDecoderModel
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_t5
-from lib.models.layer import Caches, KeysValues, TransformerLayer, project_source, run_layers
+from lib.models.layer import Caches, TransformerLayer, run_layers
 from lib.models.norms import RMSNorm
 from lib.models.residual import PreNorm
+from lib.positions.t5_buckets import T5RelativeBias
 
 
 class T5Stack(nn.Module):
@@ -62,12 +63,16 @@ class T5Stack(nn.Module):
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The stack's output. `cross` is what the decoder reads of the encoder, with its mask."""
         keys = hidden.shape[1] + (caches[0].length if caches else 0)
-        options = {"mask": mask, "bias": self.bias(hidden.shape[1], keys), "is_causal": self.decoder}
+        options = {
+            "mask": mask,
+            "bias": self.bias(hidden.shape[1], keys),
+            "is_causal": self.decoder,
+        }
         hidden = run_layers(self.layers, self.dropout(hidden), caches, **options, **cross)
         return self.dropout(self.norm(hidden))
 
 
-class T5(nn.Module):
+class T5(EncoderDecoderModel):
     """Ids of the input and of the target so far to the logits of the target's next tokens."""
 
     def __init__(self, config: T5Config) -> None:
@@ -81,31 +86,14 @@ class T5(nn.Module):
             self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         initialise_t5(self)
 
-    def encode(
-        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "..."] | None = None
-    ) -> list[KeysValues]:
-        """Read the input once: the keys and values for each decoder layer's cross-attention."""
-        return project_source(self.decoder.layers, self.encoder(self.tokens(ids), mask))
+    def embed(
+        self, ids: Int[Tensor, "batch tokens"], caches: Caches = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The tokens' vectors alone: positions come with the scores."""
+        return self.tokens(ids)
 
-    def decode(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        memory: list[KeysValues],
-        memory_mask: Bool[Tensor, "..."] | None = None,
-        caches: Caches = None,
-    ) -> Float[Tensor, "batch tokens vocab"]:
-        """The logits of the target's next token at each place. `mask` hides the input's padding."""
-        hidden = self.tokens(ids)
-        hidden = self.decoder(hidden, caches=caches, cross=memory, cross_mask=memory_mask)
+    def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
+        """Scores of all tokens; by the embedding's matrix, on hidden states scaled down to it."""
         if self.head is not None:
             return self.head(hidden)
         return self.tokens.logits(hidden * self.config.hidden_size**-0.5)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch source"],
-        target_ids: Int[Tensor, "batch target"],
-        mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch target vocab"]:
-        """Encode `ids`, decode `target_ids` (the target, shifted by one). `mask` hides padding."""
-        return self.decode(target_ids, self.encode(ids, mask), mask)

@@ -8,17 +8,23 @@ from functools import partial
 from math import sqrt
 
 from jaxtyping import Bool, Float, Int
-from lib.attention.multi_head import MultiHeadAttention
-from lib.positions.sinusoidal import sinusoidal_positions
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import TransformerConfig
 from lib.models.embeddings import TokenEmbedding
+from lib.models.encoder_decoder import EncoderDecoderModel
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_xavier
-from lib.models.layer import Caches, KeysValues, TransformerLayer, next_positions, project_source, run_layers
+from lib.models.layer import (
+    Caches,
+    TransformerLayer,
+    next_positions,
+    run_layers,
+)
 from lib.models.norms import LayerNorm
 from lib.models.residual import PostNorm
+from lib.positions.sinusoidal import sinusoidal_table
 
 
 class TransformerStack(nn.Module):
@@ -54,7 +60,7 @@ class TransformerStack(nn.Module):
         return run_layers(self.layers, hidden, caches, mask=mask, is_causal=self.decoder, **cross)
 
 
-class Transformer(nn.Module):
+class Transformer(EncoderDecoderModel):
     """Ids of the input and of the target so far to the logits of the target's next tokens."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -72,31 +78,9 @@ class Transformer(nn.Module):
         """The tokens' vectors, scaled, plus those of their positions."""
         hidden = self.tokens(ids) * sqrt(self.config.hidden_size)
         positions = next_positions(ids, caches)
-        return self.dropout(hidden + sinusoidal_positions(positions, self.config.hidden_size).to(hidden))
+        table = sinusoidal_table(int(positions.max()) + 1, self.config.hidden_size)
+        return self.dropout(hidden + table.to(hidden)[positions])
 
-    def encode(
-        self, ids: Int[Tensor, "batch tokens"], mask: Bool[Tensor, "..."] | None = None
-    ) -> list[KeysValues]:
-        """Read the input once: the keys and values for each decoder layer's cross-attention."""
-        return project_source(self.decoder.layers, self.encoder(self.embed(ids), mask))
-
-    def decode(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        memory: list[KeysValues],
-        memory_mask: Bool[Tensor, "..."] | None = None,
-        caches: Caches = None,
-    ) -> Float[Tensor, "batch tokens vocab"]:
-        """The logits of the target's next token at each place."""
-        hidden = self.embed(ids, caches)
-        hidden = self.decoder(hidden, caches=caches, cross=memory, cross_mask=memory_mask)
+    def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
+        """Scores of all tokens, by the matrix that embeds them."""
         return self.tokens.logits(hidden)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch source"],
-        target_ids: Int[Tensor, "batch target"],
-        mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch target vocab"]:
-        """Encode `ids`, decode `target_ids` (the target, shifted by one). `mask` hides padding."""
-        return self.decode(target_ids, self.encode(ids, mask), mask)

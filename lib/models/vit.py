@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from lib.attention.multi_head import MultiHeadAttention
 from torch import Tensor, nn
 
+from lib.attention.multi_head import MultiHeadAttention
 from lib.models.configs import VitConfig
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_normal

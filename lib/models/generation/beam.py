@@ -4,11 +4,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib.memory.sizes import check_sizes
-from lib.models.generation.decoder import Decoder, MakeCache
+from lib.models.generation.decoder import MakeCache
 from lib.models.generation.generate import prepare
 
 
@@ -76,9 +76,7 @@ def _extend(running: list[Hypothesis], place: int, vocab_size: int, value: float
     return Hypothesis((*running[row].ids, token), value)
 
 
-def _best(
-    hypotheses: list[Hypothesis], most: int, length_penalty: float
-) -> list[Hypothesis]:
+def _best(hypotheses: list[Hypothesis], most: int, length_penalty: float) -> list[Hypothesis]:
     return sorted(hypotheses, key=lambda each: -each.score(length_penalty))[:most]
 
 

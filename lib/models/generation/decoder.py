@@ -7,7 +7,6 @@ speculative decoding are each written once.
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -100,4 +99,3 @@ def new_caches(model: nn.Module, make_cache: MakeCache, batch_size: int = 1) -> 
 def room_for(num_tokens: int) -> MakeCache:
     """The default cache: preallocated, so that no step copies what is there."""
     return partial(PreallocatedCache, capacity=num_tokens)
-

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib.memory.sizes import check_sizes
@@ -118,7 +118,7 @@ def _last(
     allowed: Float[Tensor, "one_more vocab"],
     generator: torch.Generator | None,
 ) -> int:
-    """The token after the accepted ones: where a guess fell, from what it left of p, max(0, p - q)."""
+    """The token after the accepted ones. Where a guess fell, it is drawn from max(0, p - q)."""
     probabilities = allowed[kept]
     if kept < len(guessed):
         probabilities = (probabilities - guessed[kept]).clamp(min=0)

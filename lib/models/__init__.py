@@ -1,0 +1,34 @@
+"""BERT, GPT and T5, and their kin, from one set of blocks.
+
+Read the blocks first: `norms`, `activations`, `feed_forward`, `residual`, `layer`, `embeddings`.
+Then `bert`, `gpt2` and `t5` side by side: what differs between the files is the lecture.
+"""
+
+from lib.models.bert import Bert
+from lib.models.configs import PRESETS, preset
+from lib.models.gpt2 import Gpt2
+from lib.models.heads import (
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+from lib.models.inspect import watch
+from lib.models.llama import Llama
+from lib.models.t5 import T5
+from lib.models.transformer import Transformer
+from lib.models.vit import Vit
+
+__all__ = [
+    "PRESETS",
+    "T5",
+    "Bert",
+    "BertForPreTraining",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "Gpt2",
+    "Llama",
+    "Transformer",
+    "Vit",
+    "preset",
+    "watch",
+]
