@@ -1,4 +1,4 @@
-"""Generation, from any of the models: read `sampling`, `decoder`, `generate`; `beam`, `speculative`."""
+"""Generation, from any model: read `sampling`, `decoder`, `generate`; `beam`, `speculative`."""
 
 from lib.models.generation.beam import Hypothesis, beam_search
 from lib.models.generation.decoder import Decoder, EncoderDecoder, new_caches

@@ -61,14 +61,14 @@ class Sampling:
         """The next token of each sequence."""
         if self.temperature == 0 and self.repetition_penalty == 1:
             return logits.argmax(dim=-1)
-        return draw(self.probabilities(logits, seen), generator)
+        return draw_tokens(self.probabilities(logits, seen), generator)
 
 
 GREEDY = Sampling(temperature=0.0)
 """Always the most probable token."""
 
 
-def draw(
+def draw_tokens(
     probabilities: Float[Tensor, "batch vocab"], generator: torch.Generator | None = None
 ) -> Int[Tensor, " batch"]:
     """One token from each row."""

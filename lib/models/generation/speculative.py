@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lib.memory.sizes import check_sizes
 from lib.models.generation.decoder import Decoder
 from lib.models.generation.generate import prepare
-from lib.models.generation.sampling import GREEDY, Sampling, draw
+from lib.models.generation.sampling import GREEDY, Sampling, draw_tokens
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _draft(
     guesses, guessed = [], []
     for _ in range(lookahead):
         probabilities = _distributions(writer, [*ids, *guesses], 1, sampling)
-        guesses.append(int(draw(probabilities, generator)))
+        guesses.append(int(draw_tokens(probabilities, generator)))
         guessed.append(probabilities)
     return guesses, torch.cat(guessed)
 
@@ -122,4 +122,4 @@ def _last(
     probabilities = allowed[kept]
     if kept < len(guessed):
         probabilities = (probabilities - guessed[kept]).clamp(min=0)
-    return int(draw(probabilities[None], generator))
+    return int(draw_tokens(probabilities[None], generator))
