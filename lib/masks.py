@@ -47,9 +47,8 @@ def padding(lengths: Int[Tensor, " batch"], max_len: int) -> Bool[Tensor, "batch
     Raises `ValueError` for a length below 0 or above `max_len`.
     """
     check_sizes(max_len=max_len)
-    if lengths.numel():
-        _check_range("the shortest length", lengths.min().item(), 0, max_len)
-        _check_range("the longest length", lengths.max().item(), 0, max_len)
+    for length in lengths.tolist():
+        _check_range("a length", length, 0, max_len)
     return torch.arange(max_len, device=lengths.device) < lengths[:, None, None, None]
 
 

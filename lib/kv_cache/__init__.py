@@ -1,7 +1,7 @@
 """Key-value caches: what a decoder remembers of the tokens so far, one layer each.
 
 Read in this order: `cache` for what they have in common, then `growing`, `preallocated`, `sliding`,
-`quantised`, `latent`, `ragged`, `paged`, `cross_attention`. How many bytes each of them holds is in
+`latent`, `ragged`, `quantised`, `paged`, `cross_attention`. How many bytes each of them holds is in
 `lib.memory.storage`. Fewer key-value heads than attention heads need no cache of their own.
 """
 

@@ -51,8 +51,8 @@ class BlockPool:
         """Raise `ValueError` unless so many blocks are free."""
         if blocks > len(self.free):
             raise ValueError(
-                f"the pool is full: {blocks} blocks of {self.block_size} tokens are needed, "
-                f"{len(self.free)} of {len(self.holders)} are free"
+                f"the pool is full: needed blocks: {blocks}, "
+                f"free: {len(self.free)} of {len(self.holders)}, of {self.block_size} tokens each"
             )
 
     def take(self) -> int:

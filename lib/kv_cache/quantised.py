@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lib.kv_cache.cache import Keys, KVCache, Seen, Values
 from lib.kv_cache.preallocated import PreallocatedCache
+from lib.kv_cache.ragged import PerRow
 
 
 def quantise_int8(
@@ -82,6 +83,11 @@ class Int8Cache(KVCache):
         return self.numbers.length
 
     @property
+    def lengths(self) -> Int64[Tensor, " batch"]:
+        """How many tokens of each sequence it has seen, one by one."""
+        return self.numbers.lengths
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the numbers and of their scales."""
         return self.numbers.nbytes + self.scales.nbytes
@@ -90,7 +96,16 @@ class Int8Cache(KVCache):
         """The mask of its `policy`."""
         return self.numbers.mask(num_queries)
 
-    def truncate(self, length: int) -> None:
+    def next_positions(self, num_tokens: int) -> Int64[Tensor, "*batch tokens"]:
+        """Where the next tokens will stand in their sequences."""
+        return self.numbers.next_positions(num_tokens)
+
+    def skip(self, padding: PerRow) -> None:
+        """With `policy=RaggedCache`: the first `padding[row]` tokens to come are padding."""
+        self.numbers.skip(padding)
+        self.scales.skip(padding)
+
+    def truncate(self, length: int | PerRow) -> None:
         """Forget all tokens but the first `length`, as its `policy` does."""
         self.numbers.truncate(length)
         self.scales.truncate(length)

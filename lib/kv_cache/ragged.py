@@ -91,7 +91,7 @@ class RaggedCache(KVCache):
         return (start + torch.arange(num_tokens, device=self.device)).clamp(min=0)
 
     def mask(self, num_queries: int) -> Bool[Tensor, "batch 1 queries keys"] | None:
-        """Causal, with each sequence's last query at its last key. Padding sees nothing."""
+        """Causal, with each sequence's last query at its last key. Before its first: nothing."""
         check_sizes(num_queries=num_queries)
         if num_queries == 1 and min(self._lengths) == self.length:
             return None
@@ -120,14 +120,18 @@ class RaggedCache(KVCache):
         return torch.tensor(numbers, device=self.device)[:, None]
 
     def _whole_numbers(self, name: str, given: PerRow, most: Sequence[int | None]) -> list[int]:
-        numbers = given.tolist() if isinstance(given, Tensor) else list(given)
-        fits = len(numbers) == len(most) and all(
-            type(number) is int and number >= 0 and (limit is None or number <= limit)
-            for number, limit in zip(numbers, most, strict=True)
+        numbers = given.tolist() if isinstance(given, Tensor) else given
+        fits = (
+            isinstance(numbers, list | tuple)
+            and len(numbers) == len(most)
+            and all(
+                type(number) is int and number >= 0 and (limit is None or number <= limit)
+                for number, limit in zip(numbers, most, strict=True)
+            )
         )
         if not fits:
             limits = "" if None in most else f", at most {list(most)}"
             raise ValueError(
-                f"{name} must be {len(most)} whole numbers, 0 or more{limits}, got {numbers}"
+                f"{name} must be {len(most)} whole numbers, 0 or more{limits}, got {numbers!r}"
             )
-        return numbers
+        return list(numbers)

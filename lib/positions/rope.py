@@ -9,6 +9,8 @@ Meta's Llama (`interleaved`); first half with second half in GPT-NeoX and in Hug
 The two differ by a permutation of the features, and give the same scores.
 """
 
+from numbers import Real
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -22,17 +24,17 @@ def rotary_table(
     positions: Int[Tensor, "*batch seq_len"],
     head_dim: int,
     *,
-    base: float = 10_000.0,
-    interpolation: float = 1.0,
+    base: Real = 10_000.0,
+    interpolation: Real = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[
     Float[Tensor, "*batch seq_len {head_dim//2}"], Float[Tensor, "*batch seq_len {head_dim//2}"]
 ]:
-    """cos and sin of the angle at each position and pair of features.
+    """cos and sin of the angle at each position and pair of features, in the `dtype` of q and k.
 
     `interpolation` divides the positions: with 4, a model trained on 2,048 of them reads 8,192 in
     steps of a quarter (Chen et al., 2023). `ntk_base` is the other way to reach farther. Angles are
-    computed in float64, as float32 is off by a thousandth of a radian at position 10,000.
+    computed in float64: in float32 they are off by up to 0.001 radian at position 10,000.
 
     Raises `ValueError` for an odd head size.
     """
@@ -78,7 +80,7 @@ def rotary_permutation(head_dim: int) -> Int[Tensor, " {head_dim}"]:
     return rearrange(torch.arange(head_dim), "(half pair) -> (pair half)", pair=2)
 
 
-def ntk_base(base: float, scale: float, head_dim: int) -> float:
+def ntk_base(base: Real, scale: Real, head_dim: int) -> float:
     """A larger base, which slows the slowest pair down by `scale` and the fastest not at all.
 
     "NTK-aware" scaling (bloc97, 2023; Peng et al., 2023): base · scale^(head_dim / (head_dim - 2)).

@@ -4,6 +4,8 @@ The hands turn at different speeds, from one radian per token down to 1 / 10,000
 tokens ahead is to turn each hand by a fixed angle, whatever the position: a linear map.
 """
 
+from numbers import Real
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +14,7 @@ from lib.memory.sizes import check_positive, check_sizes
 
 
 def sinusoidal_table(
-    seq_len: int, hidden_size: int, *, base: float = 10_000.0, dtype: torch.dtype = torch.float32
+    seq_len: int, hidden_size: int, *, base: Real = 10_000.0, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "{seq_len} {hidden_size}"]:
     """One row per position: sin and cos of pos · base^(-2i / hidden_size) at 2i and 2i + 1.
 
@@ -24,7 +26,7 @@ def sinusoidal_table(
 
 
 def shift_matrix(
-    shift: int, hidden_size: int, *, base: float = 10_000.0, dtype: torch.dtype = torch.float32
+    shift: int, hidden_size: int, *, base: Real = 10_000.0, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "{hidden_size} {hidden_size}"]:
     """The matrix M with M @ table[pos] = table[pos + shift], the same M for every pos.
 
@@ -39,7 +41,7 @@ def shift_matrix(
     return torch.block_diag(*blocks).to(dtype)
 
 
-def angular_frequencies(size: int, base: float = 10_000.0) -> Float[Tensor, " pairs"]:
+def angular_frequencies(size: int, base: Real = 10_000.0) -> Float[Tensor, " pairs"]:
     """By how many radians each pair of features turns per token: base^(-2i / size), in float64.
 
     Sinusoidal positions and RoPE share them. Raises `ValueError` for an odd size, which has a

@@ -1,13 +1,14 @@
 """Figures: one look, the book's plots, and `explore`, which gives any plot sliders.
 
 Read in this order: `format`, `style`, `image`; the plots `roofline`, `ladder`, `bars`, `tiles`,
-`lines`, and `table`; `explore` and what it is made of, `grid`, `author`, `live`, `packing`,
-`fragment`. Everything here draws what it is given.
+`lines`, `heatmap`, and `table`; `explore` and what it is made of, `grid`, `author`, `live`,
+`packing`, `fragment`. Everything here draws what it is given.
 """
 
 from lib.show.bars import draw_stacked_bars
 from lib.show.explore import explore
 from lib.show.format import format_bytes, format_flops, format_si, format_time
+from lib.show.heatmap import draw_mask, draw_weights
 from lib.show.ladder import draw_ladder
 from lib.show.lines import draw_lines
 from lib.show.roofline import draw_roofline
@@ -20,9 +21,11 @@ __all__ = [
     "claims_table",
     "draw_ladder",
     "draw_lines",
+    "draw_mask",
     "draw_roofline",
     "draw_stacked_bars",
     "draw_tiles",
+    "draw_weights",
     "explore",
     "format_bytes",
     "format_flops",

@@ -102,6 +102,15 @@ def place_axes(
     )
 
 
+def pixel_figure(width: int, height: int) -> tuple[Figure, Axes]:
+    """A figure to draw on freely: its axes count CSS pixels from the upper left corner."""
+    figure, axes = new_figure(width, height)
+    place_axes(figure, left=0, right=0, top=0, bottom=0)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    return figure, axes
+
+
 def log_axis(axes: Axes, which: str, low: Real, high: Real, unit: str | None = None) -> None:
     """Make the `which` axis ("x" or "y") run from `low` to `high` in powers of ten.
 

@@ -16,8 +16,7 @@ from lib.show.style import (
     MEMORY,
     MUTED,
     book_style,
-    new_figure,
-    place_axes,
+    pixel_figure,
 )
 
 _WIDTH, _HEIGHT = 720, 500
@@ -103,7 +102,7 @@ def draw_tiles(
     _check_sizes(rows=rows, inner=inner, cols=cols, tile=tile)
     row_side, inner_side, col_side = _scale(tile, rows, inner, cols)
     row, col, depth = _position(step, row_side.tiles, col_side.tiles, inner_side.tiles)
-    figure, axes = _canvas()
+    figure, axes = pixel_figure(_WIDTH, _HEIGHT)
     left, top = _MARGIN + inner_side.pixels + _GAP, _ABOVE + inner_side.pixels + _GAP
     a = _Matrix(axes, _MARGIN, top, row_side, inner_side)
     b = _Matrix(axes, left, _ABOVE, inner_side, col_side)
@@ -142,15 +141,6 @@ def _position(step: int, rows: int, cols: int, inner: int) -> tuple[int, int, in
         raise ValueError(f"step must be 0 to {steps - 1}, got {step!r}")
     block, depth = divmod(step, inner)
     return *divmod(block, cols), depth
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    """Axes in pixels from the upper left corner."""
-    figure, axes = new_figure(_WIDTH, _HEIGHT)
-    place_axes(figure, left=0, right=0, top=0, bottom=0)
-    axes.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0))
-    axes.axis("off")
-    return figure, axes
 
 
 def _color_operands(a: _Matrix, b: _Matrix, row: int, col: int, depth: int) -> None:

@@ -76,5 +76,5 @@ def rotate(x, positions, base=10_000.0):
 
 def chunks(total, cuts):
     """The slices between the cuts, which need be neither sorted nor distinct."""
-    ends = sorted({cut for cut in cuts if 0 < cut < total}) + [total]
+    ends = [*sorted({cut for cut in cuts if 0 < cut < total}), total]
     return [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -161,3 +161,11 @@ def test_a_dropout_that_is_no_share(import_unchecked, dropout):
     module = import_unchecked("lib.attention.attend")
     with pytest.raises(ValueError, match=r"dropout must be at least 0 and below 1, got"):
         module.attend(torch.ones(2, 2), torch.ones(2, 2), dropout=dropout)
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3, 5) > 0, torch.ones(3, 4), torch.ones(3, 4).long()])
+def test_a_mask_that_does_not_fit_causal_either(import_unchecked, mask):
+    module = import_unchecked("lib.attention.dot_product")
+    q, k = torch.ones(1, 2, 3, 4), torch.ones(1, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"must be boolean"):
+        module.fused_dot_product_attention(q, k, k, mask, is_causal=True)
