@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -19,6 +18,7 @@ import torch
 from lib.memory.contention import MAX_OTHERS, Operation, Race, Timing, race, time_operation
 from lib.memory.cost import Cost
 from lib.memory.devices import Device, MemoryLevel
+from lib.memory.json_file import write_json
 from lib.memory.machine import caches, memory_bytes, processor_name
 from lib.memory.speeds import (
     GIB,
@@ -132,16 +132,6 @@ def describe(device: Device, name: str, method: str) -> dict[str, object]:
         "command": "python -m lib.memory.measure --json PATH",
         "date": date.today().isoformat(),
     }
-
-
-def write_json(content: Mapping[str, object], path: Path) -> None:
-    """Write the whole file or, if anything goes wrong, leave the old one as it was."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

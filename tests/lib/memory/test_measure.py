@@ -15,8 +15,9 @@ from lib.memory import measure, speeds
 from lib.memory.contention import Race, Timing
 from lib.memory.cost import Cost
 from lib.memory.devices import Device, MemoryLevel
+from lib.memory.json_file import write_json
 from lib.memory.machine import Cache, cpu_caches, memory_bytes, processor_name
-from lib.memory.measure import Comparison, predict_and_measure, write_json
+from lib.memory.measure import Comparison, predict_and_measure
 
 REFERENCE = Path(measure.__file__).with_name("reference_cpu.json")
 
