@@ -24,6 +24,7 @@ from lib.models import (
     BertForTokenClassification,
     Gpt2,
     Llama,
+    Transformer,
     Vit,
     configs,
     watch,
@@ -34,7 +35,6 @@ BATCH, TOKENS, TARGETS, VOCAB, CLASSES = 3, 9, 7, 50, 5
 LENGTHS = torch.tensor([9, 6, 1])
 PADDING = masks.padding(LENGTHS, TOKENS)
 ATTENTION_MASK = PADDING[:, 0, 0].long()
-TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 
 OURS = {
     "vocab_size": VOCAB,
@@ -75,19 +75,20 @@ def cross_entropy(logits, labels):
     return functional.cross_entropy(logits.flatten(end_dim=-2), labels.flatten())
 
 
-def next_token_loss(logits):
-    return cross_entropy(logits[:, :-1], DRAWN["labels"][:, 1:])
+def loss_against(labels):
+    return lambda logits: cross_entropy(logits, DRAWN[labels])
 
 
 @dataclass(frozen=True)
 class Pair:
-    """How to make both models, how to call both; ours returns all logits, and the loss."""
+    """How to make both models and call them, the names of their outputs, the loss of these."""
 
     theirs: Callable[[], nn.Module]
     ours: Callable[[], nn.Module]
     inputs: dict
-    run: Callable[[nn.Module], tuple[list, torch.Tensor]]
-    logits: tuple[str, ...] = ("logits",)
+    run: Callable[[nn.Module], torch.Tensor | tuple]
+    loss: Callable[..., torch.Tensor]
+    outputs: tuple[str, ...] = ("logits",)
 
 
 # BERT
@@ -102,28 +103,15 @@ BERT_INPUTS = {
 
 
 def their_bert(kind, **options):
-    return lambda: kind(
-        transformers.BertConfig(**THEIRS, max_position_embeddings=20, **options)
-    )
-
-
-def run_pre_training(model):
-    tokens, pairs = model(DRAWN["ids"], DRAWN["segments"], PADDING)
-    loss = cross_entropy(tokens, DRAWN["labels"]) + cross_entropy(pairs, DRAWN["pairs"])
-    return [tokens, pairs], loss
-
-
-def run_classifier(labels):
-    def run(model):
-        logits = model(DRAWN["ids"], DRAWN["segments"], PADDING)
-        return [logits], cross_entropy(logits, DRAWN[labels])
-
-    return run
+    return lambda: kind(transformers.BertConfig(**THEIRS, max_position_embeddings=20, **options))
 
 
 def run_bert(model):
-    hidden = model(DRAWN["ids"], DRAWN["segments"], PADDING)
-    return [hidden], hidden.square().mean()
+    return model(DRAWN["ids"], DRAWN["segments"], PADDING)
+
+
+def pre_training_loss(tokens, pairs):
+    return cross_entropy(tokens, DRAWN["labels"]) + cross_entropy(pairs, DRAWN["pairs"])
 
 
 # GPT-2 and Llama
@@ -170,8 +158,11 @@ class DoubleRotary(nn.Module):
 
 
 def run_decoder(model):
-    logits = model(DRAWN["ids"], PADDING)
-    return [logits], next_token_loss(logits)
+    return model(DRAWN["ids"], PADDING)
+
+
+def next_token_loss(logits):
+    return cross_entropy(logits[:, :-1], DRAWN["labels"][:, 1:])
 
 
 DECODER_INPUTS = {
@@ -214,8 +205,7 @@ def untie(model):
 
 
 def run_t5(model):
-    logits = model(DRAWN["ids"], DRAWN["target"], PADDING)
-    return [logits], cross_entropy(logits, DRAWN["target_labels"])
+    return model(DRAWN["ids"], DRAWN["target"], PADDING)
 
 
 T5_INPUTS = {
@@ -239,8 +229,7 @@ def their_vit():
 
 
 def run_vit(model):
-    logits = model(DRAWN["images"])
-    return [logits], cross_entropy(logits, DRAWN["classes"])
+    return model(DRAWN["images"])
 
 
 PAIRS = {
@@ -249,58 +238,67 @@ PAIRS = {
         lambda: Bert(BERT),
         BERT_INPUTS,
         run_bert,
+        lambda hidden: hidden.square().mean(),
         ("last_hidden_state",),
     ),
     "bert for pre-training": Pair(
         their_bert(transformers.BertForPreTraining),
         lambda: BertForPreTraining(Bert(BERT)),
         {**BERT_INPUTS, "labels": DRAWN["labels"], "next_sentence_label": DRAWN["pairs"]},
-        run_pre_training,
+        run_bert,
+        pre_training_loss,
         ("prediction_logits", "seq_relationship_logits"),
     ),
     "bert for sequences": Pair(
         their_bert(transformers.BertForSequenceClassification, num_labels=CLASSES),
         lambda: BertForSequenceClassification(Bert(BERT), CLASSES),
         {**BERT_INPUTS, "labels": DRAWN["classes"]},
-        run_classifier("classes"),
+        run_bert,
+        loss_against("classes"),
     ),
     "bert for tokens": Pair(
         their_bert(transformers.BertForTokenClassification, num_labels=CLASSES),
         lambda: BertForTokenClassification(Bert(BERT), CLASSES),
         {**BERT_INPUTS, "labels": DRAWN["token_classes"]},
-        run_classifier("token_classes"),
+        run_bert,
+        loss_against("token_classes"),
     ),
-    "gpt2": Pair(their_gpt2, lambda: Gpt2(GPT2), DECODER_INPUTS, run_decoder),
+    "gpt2": Pair(their_gpt2, lambda: Gpt2(GPT2), DECODER_INPUTS, run_decoder, next_token_loss),
     "llama": Pair(
         lambda: their_llama(True),
         lambda: Llama(configs.LlamaConfig(**OURS, **LLAMA_SIZES)),
         DECODER_INPUTS,
         run_decoder,
+        next_token_loss,
     ),
     "llama, untied": Pair(
         lambda: their_llama(False),
         lambda: Llama(configs.LlamaConfig(**OURS, **LLAMA_SIZES, tied=False)),
         DECODER_INPUTS,
         run_decoder,
+        next_token_loss,
     ),
-    "t5": Pair(lambda: their_t5("relu"), our_t5, T5_INPUTS, run_t5),
+    "t5": Pair(lambda: their_t5("relu"), our_t5, T5_INPUTS, run_t5, loss_against("target_labels")),
     "t5, gated": Pair(
         lambda: their_t5("gated-gelu"),
         lambda: our_t5(gated=True, activation="gelu_tanh"),
         T5_INPUTS,
         run_t5,
+        loss_against("target_labels"),
     ),
     "t5 1.1": Pair(
         lambda: their_t5("gated-gelu", tied=False),
         lambda: our_t5(gated=True, activation="gelu_tanh", tied=False),
         T5_INPUTS,
         run_t5,
+        loss_against("target_labels"),
     ),
     "vit": Pair(
         their_vit,
         lambda: Vit(VIT),
         {"pixel_values": DRAWN["images"], "labels": DRAWN["classes"]},
         run_vit,
+        loss_against("classes"),
     ),
 }
 
@@ -334,20 +332,23 @@ def pair(request):
     return pair, theirs, ours
 
 
-def assert_close(actual, expected, name=""):
+def assert_close(actual, expected, name, tolerance=1e-10):
     torch.testing.assert_close(
-        actual, expected, **TOLERANCE, msg=lambda message: f"{name}: {message}"
+        actual, expected, rtol=tolerance, atol=tolerance, msg=lambda text: f"{name}: {text}"
     )
 
 
-def test_logits_loss_and_the_gradient_of_every_parameter(pair):
+def test_outputs_loss_and_the_gradient_of_every_parameter(pair):
     pair, theirs, ours = pair
-    expected, (logits, loss) = theirs(**pair.inputs), pair.run(ours)
-    for name, values in zip(pair.logits, logits, strict=True):
+    expected, outputs = theirs(**pair.inputs), pair.run(ours)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    for name, values in zip(pair.outputs, outputs, strict=True):
         assert_close(values, expected[name], name)
-    their_loss = expected.get("loss")
-    their_loss = expected[pair.logits[0]].square().mean() if their_loss is None else their_loss
-    assert_close(loss, their_loss, "loss")
+    loss = pair.loss(*outputs)
+    their_loss = pair.loss(*(expected[name] for name in pair.outputs))
+    if "loss" in expected:
+        # Their own is in float32 for some models, so that its gradients are too.
+        assert_close(their_loss, expected["loss"].double(), "loss", 1e-6)
     loss.backward()
     their_loss.backward()
     gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
@@ -359,13 +360,31 @@ def test_logits_loss_and_the_gradient_of_every_parameter(pair):
 
 def test_hidden_states_and_attention_weights_of_every_layer(pair):
     pair, theirs, ours = pair
-    with torch.no_grad():
+    with torch.no_grad(), watch(ours) as seen:
         expected = theirs(**pair.inputs, output_hidden_states=True)
-        with watch(ours) as seen:
-            pair.run(ours)
+        pair.run(ours)
         theirs.set_attn_implementation("eager")
-        weights = theirs(**pair.inputs, output_attentions=True)
-    print(list(expected), list(weights), list(seen.hidden_states),list(seen.attention_weights), sep="\n")
+        attentions = theirs(**pair.inputs, output_attentions=True)
+        for stack in ("encoder_", "decoder_") if isinstance(ours, T5) else ("",):
+            states = those(seen.hidden_states, stack[:-1])
+            if isinstance(ours, Gpt2 | Llama | T5):
+                # What Hugging Face gives out as the last layer's has been normalised.
+                states[-1] = ours.get_submodule(stack[:-1]).norm(states[-1])
+            compare_layers(states, expected[f"{stack}hidden_states"][1:], 1e-10)
+            # Some of their softmaxes are in float32.
+            weights = those(seen.attention_weights, stack[:-1], "self_attention")
+            compare_layers(weights, attentions[f"{stack}attentions"], 1e-6)
+        weights = those(seen.attention_weights, "cross_attention")
+        compare_layers(weights, attentions.get("cross_attentions") or (), 1e-6)
+
+
+def those(seen, *parts):
+    return [tensor for name, tensor in seen.items() if all(part in name for part in parts)]
+
+
+def compare_layers(actual, expected, tolerance):
+    for index, (values, reference) in enumerate(zip(actual, expected, strict=True)):
+        assert_close(values, reference, f"layer {index}", tolerance)
 
 
 def test_state_dicts_survive_the_way_there_and_back_bit_for_bit(pair):
@@ -378,3 +397,71 @@ def test_state_dicts_survive_the_way_there_and_back_bit_for_bit(pair):
     read = from_hugging_face(written, ours)
     for name, tensor in ours.state_dict().items():
         assert torch.equal(read[name], tensor), name
+
+
+def their_transformer(config):
+    """nn.Transformer; its own stacks end in one more norm, which the paper does not have."""
+    sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
+    options = {"dropout": 0.0, "batch_first": True, "dtype": torch.float64}
+    encoder = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(*sizes, **options), config.num_layers
+    )
+    decoder = nn.TransformerDecoder(
+        nn.TransformerDecoderLayer(*sizes, **options), config.num_layers
+    )
+    return nn.Transformer(
+        *sizes[:2], custom_encoder=encoder, custom_decoder=decoder, batch_first=True
+    )
+
+
+def transformer_names(config):
+    """Their parameters' names to ours: one, or those that theirs stacks."""
+    names = {}
+    for stack in ("encoder", "decoder"):
+        attentions = {"self_attn": "self_attention"}
+        if stack == "decoder":
+            attentions["multihead_attn"] = "cross_attention"
+        for index in range(config.num_layers):
+            layer = f"{stack}.layers.{index}"
+            for kind in ("weight", "bias"):
+                for place, (theirs, ours) in enumerate(attentions.items(), 1):
+                    us = f"{layer}.{ours}.sublayer"
+                    projections = [f"{us}.{name}.{kind}" for name in ("query", "key", "value")]
+                    names[f"{layer}.{theirs}.in_proj_{kind}"] = projections
+                    names[f"{layer}.{theirs}.out_proj.{kind}"] = [f"{us}.output.{kind}"]
+                    names[f"{layer}.norm{place}.{kind}"] = [f"{layer}.{ours}.norm.{kind}"]
+                us = f"{layer}.feed_forward"
+                names[f"{layer}.linear1.{kind}"] = [f"{us}.sublayer.up.{kind}"]
+                names[f"{layer}.linear2.{kind}"] = [f"{us}.sublayer.down.{kind}"]
+                names[f"{layer}.norm{len(attentions) + 1}.{kind}"] = [f"{us}.norm.{kind}"]
+    return names
+
+
+def test_the_original_transformer_against_the_one_of_torch():
+    config = configs.TransformerConfig(**OURS)
+    ours, theirs = randomise(Transformer(config)), their_transformer(config)
+    names, parameters = transformer_names(config), dict(ours.named_parameters())
+    theirs.load_state_dict(
+        {name: torch.cat([parameters[part] for part in parts]) for name, parts in names.items()}
+    )
+    logits = ours(DRAWN["ids"], DRAWN["target"], PADDING)
+    hidden = theirs(
+        ours.embed(DRAWN["ids"]),
+        ours.embed(DRAWN["target"]),
+        tgt_mask=~masks.causal(TARGETS),
+        src_key_padding_mask=~PADDING[:, 0, 0],
+        memory_key_padding_mask=~PADDING[:, 0, 0],
+    )
+    assert_close(logits, hidden @ ours.tokens.weight.T, "logits")
+    cross_entropy(logits, DRAWN["target_labels"]).backward()
+    embedding = ours.tokens.weight.grad.clone()
+    gradients = {name: parameter.grad.clone() for name, parameter in parameters.items()}
+    ours.zero_grad()
+    loss = cross_entropy(hidden @ ours.tokens.weight.T, DRAWN["target_labels"])
+    loss.backward()
+    assert_close(ours.tokens.weight.grad, embedding, "the embedding")
+    their_gradients = {name: parameter.grad for name, parameter in theirs.named_parameters()}
+    assert set(their_gradients) == set(names)
+    assert sum(map(len, names.values())) == len(parameters) - 1
+    for name, parts in names.items():
+        assert_close(torch.cat([gradients[part] for part in parts]), their_gradients[name], name)
