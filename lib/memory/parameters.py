@@ -4,6 +4,7 @@
 They take whole numbers, or SymPy symbols to see the formula.
 """
 
+from functools import partial
 from typing import Any
 
 from lib.memory.sizes import Size, check_sizes
@@ -67,13 +68,21 @@ def bert_parameters(config: Any) -> Size:
     return embeddings + config.num_layers * layer
 
 
+def albert_parameters(config: Any) -> Size:
+    """ALBERT: narrow embeddings and their norm, the matrix that widens them, one layer."""
+    rows = config.vocab_size + config.max_positions + config.num_segments
+    embeddings = rows * config.embedding_size + norm_parameters(config.embedding_size)
+    widen = linear_parameters(config.embedding_size, config.hidden_size)
+    return embeddings + widen + layer_parameters(config.hidden_size, config.intermediate_size)
+
+
 def pooler_parameters(hidden_size: Size) -> Size:
     """The map of [CLS]."""
     return linear_parameters(hidden_size, hidden_size)
 
 
 def gpt_parameters(config: Any, *, final_norm: bool = True) -> Size:
-    """GPT: words, which score the next word too, positions, layers, the norm that GPT-1 lacks."""
+    """GPT: words, which score the next word too, positions, layers, a norm; GPT-1 lacks that."""
     embeddings = (config.vocab_size + config.max_positions) * config.hidden_size
     layer = layer_parameters(config.hidden_size, config.intermediate_size)
     last = norm_parameters(config.hidden_size) if final_norm else 0
@@ -122,7 +131,10 @@ def vit_parameters(config: Any) -> Size:
 
 _FORMULAS = {
     "BertConfig": bert_parameters,
+    "AlbertConfig": albert_parameters,
+    "Gpt1Config": partial(gpt_parameters, final_norm=False),
     "GptConfig": gpt_parameters,
+    "Gpt3Config": gpt_parameters,
     "T5Config": t5_parameters,
     "LlamaConfig": llama_parameters,
     "TransformerConfig": transformer_parameters,
@@ -131,7 +143,7 @@ _FORMULAS = {
 
 
 def num_parameters(config: Any) -> Size:
-    """All parameters of the model with this configuration of `lib.models`; GPT's as GPT-2's.
+    """All parameters of the model with this configuration of `lib.models`.
 
     Raises `ValueError` for a configuration without a formula.
     """

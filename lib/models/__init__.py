@@ -4,9 +4,13 @@ Read the blocks first: `norms`, `activations`, `feed_forward`, `residual`, `laye
 Then `bert`, `gpt2` and `t5` side by side: what differs between the files is the lecture.
 """
 
+from lib.models.albert import Albert
 from lib.models.bert import Bert
 from lib.models.configs import PRESETS, preset
+from lib.models.electra import Electra
+from lib.models.gpt1 import Gpt1
 from lib.models.gpt2 import Gpt2
+from lib.models.gpt3 import Gpt3
 from lib.models.heads import (
     BertForPreTraining,
     BertForSequenceClassification,
@@ -14,6 +18,7 @@ from lib.models.heads import (
 )
 from lib.models.inspect import watch
 from lib.models.llama import Llama
+from lib.models.mae import Mae
 from lib.models.t5 import T5
 from lib.models.transformer import Transformer
 from lib.models.vit import Vit
@@ -21,12 +26,17 @@ from lib.models.vit import Vit
 __all__ = [
     "PRESETS",
     "T5",
+    "Albert",
     "Bert",
     "BertForPreTraining",
     "BertForSequenceClassification",
     "BertForTokenClassification",
+    "Electra",
+    "Gpt1",
     "Gpt2",
+    "Gpt3",
     "Llama",
+    "Mae",
     "Transformer",
     "Vit",
     "preset",

@@ -47,8 +47,17 @@ class BertConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlbertConfig(BertConfig):
+    """ALBERT (Lan et al., 2020); defaults are albert-base-v2, which has no dropout."""
+
+    vocab_size: int = 30_000
+    embedding_size: int = 128
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class GptConfig(Config):
-    """GPT-1, 2 and 3 (Radford et al., 2018, 2019; Brown et al., 2020); defaults are GPT-2 small."""
+    """GPT-2 (Radford et al., 2019); defaults are its smallest model."""
 
     vocab_size: int = 50_257
     hidden_size: int = 768
@@ -57,6 +66,25 @@ class GptConfig(Config):
     intermediate_size: int = 3_072
     max_positions: int = 1_024
     eps: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt1Config(GptConfig):
+    """GPT-1 (Radford et al., 2018), in the sizes of its one model."""
+
+    vocab_size: int = 40_478
+    max_positions: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpt3Config(GptConfig):
+    """GPT-3 (Brown et al., 2020); defaults are its smallest model.
+
+    `window` is how many tokens the locally banded layers see. The paper does not tell; 256 is ours.
+    """
+
+    max_positions: int = 2_048
+    window: int = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +166,17 @@ class VitConfig(Config):
         check_divides("patch_size", self.patch_size, "image_size", self.image_size)
 
 
-def _gpt(layers: int, hidden: int, heads: int, **others: int) -> GptConfig:
-    return GptConfig(
+def _gpt(layers: int, hidden: int, heads: int, kind: type[GptConfig] = GptConfig) -> GptConfig:
+    return kind(
         num_layers=layers,
         hidden_size=hidden,
         num_attention_heads=heads,
         intermediate_size=4 * hidden,
-        **others,
     )
 
 
 def _gpt3(layers: int, hidden: int, heads: int) -> GptConfig:
-    return _gpt(layers, hidden, heads, max_positions=2_048)
+    return _gpt(layers, hidden, heads, Gpt3Config)
 
 
 def _t5(layers: int, hidden: int, heads: int, head_dim: int, wide: int) -> T5Config:
@@ -170,7 +197,8 @@ PRESETS: dict[str, Config] = {
     "all-MiniLM-L6-v2": BertConfig(
         num_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1_536
     ),
-    "openai-gpt": _gpt(12, 768, 12, vocab_size=40_478, max_positions=512),
+    "albert-base-v2": AlbertConfig(),
+    "openai-gpt": Gpt1Config(),
     "gpt2": _gpt(12, 768, 12),
     "gpt2-medium": _gpt(24, 1_024, 16),
     "gpt2-large": _gpt(36, 1_280, 20),

@@ -44,6 +44,12 @@ class Gpt2(DecoderOnlyModel):
             FeedForward(c.hidden_size, c.intermediate_size, activation="gelu_tanh"),
         )
 
+    def embed(
+        self, ids: Int[Tensor, "batch tokens"], caches: Caches = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The tokens' vectors, plus those of their positions. With `caches`, `ids` are the new."""
+        return self.dropout(self.tokens(ids) + self.positions(next_positions(ids, caches)))
+
     def hidden_states(
         self,
         ids: Int[Tensor, "batch tokens"],
@@ -51,10 +57,8 @@ class Gpt2(DecoderOnlyModel):
         caches: Caches = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The last layer's hidden states, normalised. With `caches`, `ids` are the new tokens."""
-        positions = self.positions(next_positions(ids, caches))
-        hidden = self.dropout(self.tokens(ids) + positions)
-        hidden = run_layers(self.layers, hidden, caches, mask=mask, is_causal=True)
-        return self.norm(hidden)
+        hidden = self.embed(ids, caches)
+        return self.norm(run_layers(self.layers, hidden, caches, mask=mask, is_causal=True))
 
     def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of all tokens, by the matrix that embeds them."""

@@ -11,8 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lib.models.albert import Albert
 from lib.models.bert import Bert
-from lib.models.configs import BertConfig, GptConfig, LlamaConfig, T5Config, VitConfig
+from lib.models.configs import (
+    AlbertConfig,
+    BertConfig,
+    Gpt1Config,
+    GptConfig,
+    LlamaConfig,
+    T5Config,
+    VitConfig,
+)
+from lib.models.electra import Electra
+from lib.models.gpt1 import Gpt1
 from lib.models.gpt2 import Gpt2
 from lib.models.heads import (
     BertForPreTraining,
@@ -25,7 +36,7 @@ from lib.models.vit import Vit
 
 StateDict = dict[str, Tensor]
 
-PREFIXES = ("bert.", "transformer.", "model.", "vit.")
+PREFIXES = ("bert.", "albert.", "electra.", "transformer.", "model.", "vit.")
 
 
 @dataclass(frozen=True)
@@ -126,8 +137,34 @@ def _bert(config: BertConfig) -> Iterator[Entry]:
         yield from _pairs(f"{them}.output.LayerNorm", f"{us}.feed_forward.norm")
 
 
+def _albert(config: AlbertConfig) -> Iterator[Entry]:
+    words = ("word", "tokens"), ("position", "positions"), ("token_type", "segments")
+    yield from _weights({f"embeddings.{them}_embeddings": us for them, us in words})
+    yield from _pairs("embeddings.LayerNorm", "norm")
+    yield from _pairs("encoder.embedding_hidden_mapping_in", "widen")
+    them, us = "encoder.albert_layer_groups.0.albert_layers.0", "layer"
+    projections = ("query", "query"), ("key", "key"), ("value", "value"), ("dense", "output")
+    for theirs, ours in projections:
+        yield from _pairs(f"{them}.attention.{theirs}", f"{us}.self_attention.sublayer.{ours}")
+    yield from _pairs(f"{them}.attention.LayerNorm", f"{us}.self_attention.norm")
+    yield from _pairs(f"{them}.ffn", f"{us}.feed_forward.sublayer.up")
+    yield from _pairs(f"{them}.ffn_output", f"{us}.feed_forward.sublayer.down")
+    yield from _pairs(f"{them}.full_layer_layer_norm", f"{us}.feed_forward.norm")
+
+
 def _gpt2(config: GptConfig) -> Iterator[Entry]:
     yield from _weights({"transformer.wte": "tokens", "transformer.wpe": "positions"})
+    yield from _gpt_layers(config)
+    yield from _pairs("transformer.ln_f", "norm")
+
+
+def _gpt1(config: Gpt1Config) -> Iterator[Entry]:
+    words = {"transformer.tokens_embed": "tokens", "transformer.positions_embed": "positions"}
+    yield from _weights(words)
+    yield from _gpt_layers(config)
+
+
+def _gpt_layers(config: GptConfig) -> Iterator[Entry]:
     for index in range(config.num_layers):
         them, us = f"transformer.h.{index}", f"layers.{index}"
         attention = f"{us}.self_attention.sublayer"
@@ -141,7 +178,6 @@ def _gpt2(config: GptConfig) -> Iterator[Entry]:
         yield from _pairs(f"{them}.mlp.c_fc", up, transposed=True)
         yield from _pairs(f"{them}.mlp.c_proj", down, transposed=True)
         yield from _pairs(f"{them}.ln_2", f"{us}.feed_forward.norm")
-    yield from _pairs("transformer.ln_f", "norm")
 
 
 def _t5(config: T5Config) -> Iterator[Entry]:
@@ -209,12 +245,17 @@ def _vit(config: VitConfig) -> Iterator[Entry]:
     yield from _pairs("classifier", "classifier")
 
 
-def _bert_with(*heads: tuple[str, str]) -> Callable[[BertConfig], Iterator[Entry]]:
-    """A BERT inside a model with these heads, each a linear map or a norm: theirs and ours."""
+def _bert_with(
+    *heads: tuple[str, str], name: str = "bert"
+) -> Callable[[BertConfig], Iterator[Entry]]:
+    """A BERT inside a model with these heads, each a linear map or a norm: theirs and ours.
+
+    `name` is what they call the BERT.
+    """
 
     def all_entries(config: BertConfig) -> Iterator[Entry]:
         for entry in _bert(config):
-            yield Entry(f"bert.{entry.theirs}", tuple(f"bert.{name}" for name in entry.ours))
+            yield Entry(f"{name}.{entry.theirs}", tuple(f"bert.{ours}" for ours in entry.ours))
         for theirs, ours in heads:
             yield from _pairs(theirs, ours)
 
@@ -238,6 +279,13 @@ _ENTRIES: dict[type[nn.Module], Callable[..., Iterator[Entry]]] = {
         ("bert.pooler.dense", "pooler.map"), ("classifier", "classifier")
     ),
     BertForTokenClassification: _bert_with(("classifier", "classifier")),
+    Electra: _bert_with(
+        ("discriminator_predictions.dense", "transform"),
+        ("discriminator_predictions.dense_prediction", "replaced"),
+        name="electra",
+    ),
+    Albert: _albert,
+    Gpt1: _gpt1,
     Gpt2: _gpt2,
     T5: _t5,
     Llama: _llama,

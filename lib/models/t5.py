@@ -63,11 +63,8 @@ class T5Stack(nn.Module):
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The stack's output. `cross` is what the decoder reads of the encoder, with its mask."""
         keys = hidden.shape[1] + (caches[0].length if caches else 0)
-        options = {
-            "mask": mask,
-            "bias": self.bias(hidden.shape[1], keys),
-            "is_causal": self.decoder,
-        }
+        bias = self.bias(hidden.shape[1], keys)
+        options = {"mask": mask, "bias": bias, "is_causal": self.decoder}
         hidden = run_layers(self.layers, self.dropout(hidden), caches, **options, **cross)
         return self.dropout(self.norm(hidden))
 
