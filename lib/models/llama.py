@@ -68,7 +68,13 @@ class Llama(DecoderOnlyModel):
         mask: Bool[Tensor, "..."] | None = None,
         caches: Caches = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """The last layer's hidden states, normalised. With `caches`, `ids` are the new tokens."""
+        """The last layer's hidden states, normalised. With `caches`, `ids` are the new tokens.
+
+        Raises `ValueError` beyond `max_positions`: angles go on for ever, but none was trained.
+        """
+        length = ids.shape[1] + (caches[0].length if caches else 0)
+        if length > self.config.max_positions:
+            raise ValueError(f"at most {self.config.max_positions} tokens, got {length}")
         rotary = self.rotary(next_positions(ids, caches))
         options = {"mask": mask, "is_causal": True, "rotary": rotary}
         return self.norm(run_layers(self.layers, self.tokens(ids), caches, **options))

@@ -103,7 +103,8 @@ def test_gpt3_with_a_wide_band_is_gpt2():
 
 def test_gpt3_decodes_with_caches_what_it_computes_at_once():
     model = Gpt3(BANDED).double().eval()
-    caches = [GrowingCache(2, 2, 8, dtype=torch.float64) for _ in model.layers]
+    sizes = {"batch_size": 2, "num_key_value_heads": 2, "head_dim": 8, "dtype": torch.float64}
+    caches = [GrowingCache(**sizes) for _ in model.layers]
     steps = [model(IDS[:, :3], caches=caches)]
     steps += [model(IDS[:, i : i + 1], caches=caches) for i in range(3, 8)]
     torch.testing.assert_close(torch.cat(steps, dim=1), model(IDS))
