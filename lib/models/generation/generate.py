@@ -97,9 +97,8 @@ def prepare(
 
     For an encoder-decoder model, whose encoder runs here, that is `start_id` alone (0 in T5).
     """
-    lengths = [len(prompt) for prompt in prompts]
-    if not lengths or not min(lengths):
-        raise ValueError(f"each prompt needs at least one token, got lengths {lengths}")
+    check_sizes(max_new_tokens=max_new_tokens)
+    lengths = _check_prompts(prompts)
     longest, device = max(lengths), next(model.parameters()).device
     if hasattr(model, "encode"):
         padded = [[*prompt, *[start_id] * (longest - len(prompt))] for prompt in prompts]
@@ -121,15 +120,27 @@ def _decoder(
     capacity = longest + max_new_tokens
     if min(lengths) == longest:
         return Decoder(model, make_cache or room_for(capacity), len(lengths))
-    if make_cache is not None:
+    decoder = Decoder(model, make_cache or partial(RaggedCache, capacity=capacity), len(lengths))
+    try:
+        for cache in decoder.caches:
+            cache.skip([longest - length for length in lengths])
+    except AttributeError:
         raise ValueError(
-            f"prompts of different lengths {lengths} need the ragged cache, which is chosen "
-            "for them: leave make_cache out, or give prompts of one length"
-        )
-    decoder = Decoder(model, partial(RaggedCache, capacity=capacity), len(lengths))
-    for cache in decoder.caches:
-        cache.skip([longest - length for length in lengths])
+            f"prompts of different lengths {lengths} need a cache that knows of padding: "
+            "RaggedCache (the default), PagedCache, or Int8Cache with policy=RaggedCache"
+        ) from None
     return decoder
+
+
+def _check_prompts(prompts: Prompts) -> list[int]:
+    for prompt in prompts:
+        is_list = isinstance(prompt, Sequence) and not isinstance(prompt, str)
+        if not is_list or any(type(token) is not int for token in prompt):
+            raise ValueError(f"prompts must be lists of whole numbers, token ids, got {prompt!r}")
+    lengths = [len(prompt) for prompt in prompts]
+    if not lengths or not min(lengths):
+        raise ValueError(f"each prompt needs at least one token, got lengths {lengths}")
+    return lengths
 
 
 def _check_positions(model: nn.Module, longest: int, max_new_tokens: int) -> None:
