@@ -46,12 +46,13 @@ def beam_search(
     running, finished = [Hypothesis((), 0.0)], []
     for _ in range(max_new_tokens):
         logits = decoder(new)[:, -1]
-        candidates = _candidates(logits, running, 2 * num_beams)
+        candidates = _candidates(logits, running, (1 + len(stop_ids)) * num_beams)
         ended = [each for row, each in candidates[:num_beams] if each.ids[-1] in stop_ids]
         open_ones = [(row, each) for row, each in candidates if each.ids[-1] not in stop_ids]
         finished = _best([*finished, *ended], num_beams, length_penalty)
-        rows, running = zip(*open_ones[:num_beams], strict=True)
-        if _is_over(running, finished, num_beams, length_penalty):
+        rows = [row for row, _ in open_ones[:num_beams]]
+        running = [each for _, each in open_ones[:num_beams]]
+        if not running or _is_over(running, finished, num_beams, length_penalty):
             return finished
         decoder.select(torch.tensor(rows, device=new.device))
         new = torch.tensor([[each.ids[-1]] for each in running], device=new.device)
@@ -81,7 +82,7 @@ def _best(hypotheses: list[Hypothesis], most: int, length_penalty: float) -> lis
 
 
 def _is_over(
-    running: tuple[Hypothesis, ...],
+    running: list[Hypothesis],
     finished: list[Hypothesis],
     num_beams: int,
     length_penalty: float,

@@ -45,7 +45,7 @@ def generate_speculatively(
     Both must have one vocabulary. With greedy sampling the tokens are those of `generate`; else
     they have the same distribution. Raises `ValueError` for different vocabularies.
     """
-    check_sizes(lookahead=lookahead)
+    check_sizes(lookahead=lookahead, max_new_tokens=max_new_tokens)
     if target.config.vocab_size != draft.config.vocab_size:
         raise ValueError(
             "target and draft must share a vocabulary, but have "
