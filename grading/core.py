@@ -6,9 +6,19 @@
 `grade` never raises for a bad submission. A test without a verdict has no points.
 """
 
+import ast
+import contextlib
+import json
+import os
+import socket
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import TracebackType
 from typing import Literal
+
+from grading.sandbox import Limits, NoSandboxError
+from grading.worker import Side, Watch, WorkerError, memory_file
 
 Kind = Literal["student", "locked", "test", "markdown"]
 Status = Literal["passed", "failed", "error", "timeout", "lost"]
@@ -126,3 +136,168 @@ def _is_students(cell: Cell | TestCell) -> bool:
 
 def _identity(cell: Cell | TestCell) -> str | None:
     return cell.grade_id if isinstance(cell, TestCell) else cell.cell_id
+
+
+class Grader:
+    """Two sandboxed parents with torch loaded, which fork for each submission.
+
+    Raises `NoSandboxError` where there are no walls and `unsafe` was not asked for.
+    """
+
+    def __init__(self, limits: Limits | None = None, unsafe: bool = False) -> None:
+        self.limits, self.unsafe = limits or Limits(), unsafe
+        self._sides: dict[str, Side] = {}
+        self._warm: dict[str, set[str]] = {"student": set(), "test": set()}
+        self.tier = "none"
+
+    def __enter__(self) -> "Grader":
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End both parents and whatever still runs below them."""
+        for side in self._sides.values():
+            side.close()
+        self._sides.clear()
+
+    def _start(self) -> None:
+        for role in ("student", "test"):
+            self._sides[role] = Side(role, self.limits, self.unsafe)
+        try:
+            for role, side in self._sides.items():
+                side.wait_until_ready()
+                side.warm(sorted(self._warm[role]))
+        except WorkerError as error:
+            self.close()
+            raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
+        memory = "cgroup" if self._sides["student"].limited_by_cgroup else "watchdog"
+        user = "root" if os.geteuid() == 0 else "user"
+        self.tier = "none (unsafe)" if self.unsafe else f"bubblewrap, {user}, {memory}"
+
+    def grade(self, problem: Problem, student_cells: Sequence[Cell | str], secret: str) -> Result:
+        """Run a submission; never raises for a bad one. No verdict, no points."""
+        started, notes, said = time.monotonic(), [], []
+        for attempt in (1, 2):
+            try:
+                self._prepare(problem)
+                said = self._run(problem, list(steps(problem, student_cells)), secret, notes)
+                break
+            except (WorkerError, OSError) as error:
+                self.close()
+                self._start()
+                if attempt == 2:
+                    notes.append(f"the sandbox failed twice: {error}")
+        verdicts = tuple(_verdict(test, said) for test in problem.tests)
+        seconds = time.monotonic() - started
+        return Result(verdicts, self.tier, self.unsafe, tuple(notes), seconds)
+
+    def _prepare(self, problem: Problem) -> None:
+        """Let the parents load what this problem's own cells import."""
+        for role in ("student", "test"):
+            cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
+            new = {name for cell in cells for name in _modules(cell.source)} - self._warm[role]
+            if new:
+                self._sides[role].warm(sorted(new))
+                self._warm[role] |= new
+
+    def _run(
+        self, problem: Problem, plan: list[Cell | TestCell], secret: str, notes: list[str]
+    ) -> list[dict]:
+        cells = [cell.source for cell in plan if isinstance(cell, Cell)]
+        jobs = {"student": {"cells": cells}, "test": self._test_job(problem, plan, secret)}
+        ours, theirs = socket.socketpair()
+        output, printed = os.pipe()
+        verdicts, told = os.pipe()
+        handles = [output, verdicts]
+        try:
+            files = {role: memory_file(json.dumps(job).encode()) for role, job in jobs.items()}
+            self._sides["student"].fork([theirs.fileno(), printed, files["student"]], self.limits)
+            self._sides["test"].fork([ours.fileno(), told, files["test"]], self.limits)
+            for handle in (printed, told, *files.values()):
+                os.close(handle)
+            ours.close()
+            theirs.close()
+            return self._watch(output, verdicts, notes)
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def _watch(self, output: int, verdicts: int, notes: list[str]) -> list[dict]:
+        student, test = self._sides["student"], self._sides["test"]
+        watch = Watch(verdicts, output, self.limits.output)
+
+        def too_large() -> bool:
+            if student.limited_by_cgroup or student.resident() <= self.limits.memory:
+                return False
+            notes.append(f"used more than {self.limits.memory >> 20} MiB of memory and was stopped")
+            student.kill()
+            student.ended(10)
+            return False
+
+        def check() -> bool:
+            return student.forked and too_large()
+
+        deadline = time.monotonic() + self.limits.submission_seconds
+        if not watch.until(deadline, check):
+            notes.append(f"stopped after {self.limits.submission_seconds:g} seconds")
+        for side in (test, student):
+            if side.forked:
+                side.kill()
+                side.ended(10)
+        return watch.said()
+
+    def _test_job(self, problem: Problem, plan: list[Cell | TestCell], secret: str) -> dict:
+        source = [cell.source for cell in problem.cells if isinstance(cell, Cell)]
+        return {
+            "secret": secret,
+            "imports": [line for text in source for line in _imports(text)],
+            "cell_seconds": self.limits.cell_seconds,
+            "test_seconds": self.limits.test_seconds,
+            "steps": [
+                {"kind": "test", **asdict(cell)}
+                if isinstance(cell, TestCell)
+                else {"kind": cell.kind, "source": cell.source}
+                for cell in plan
+            ],
+        }
+
+
+def _verdict(test: TestCell, said: list[dict]) -> Verdict:
+    mine = [row for row in said if row.get("grade_id") == test.grade_id]
+    if len(mine) != 1:
+        return Verdict(test.grade_id, 0.0, test.points, "lost", "this test did not come to an end")
+    row = mine[0]
+    return Verdict(
+        test.grade_id,
+        row["points"] if row["status"] == "passed" else 0.0,
+        test.points,
+        row["status"],
+        row["message"],
+        row["student_output"],
+        row["seconds"],
+        tuple(bytes.fromhex(plot) for plot in row["plots"]),
+    )
+
+
+def _imports(source: str) -> Iterator[str]:
+    """The import statements at the top level of a cell of the source."""
+    with contextlib.suppress(SyntaxError):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield ast.unparse(node)
+
+
+def _modules(source: str) -> Iterator[str]:
+    """Every module that a cell imports, in functions too."""
+    with contextlib.suppress(SyntaxError):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
