@@ -196,6 +196,10 @@ class Grader:
         seconds = time.monotonic() - started
         return Result(verdicts, self.tier, self.unsafe, tuple(notes), seconds)
 
+    def alive(self) -> int:
+        """How many processes of submissions there still are; 0 between two of them."""
+        return sum(len(side.children()) for side in self._sides.values())
+
     def _prepare(self, problem: Problem) -> None:
         """Let the parents load what this problem's own cells import."""
         for role in ("student", "test"):

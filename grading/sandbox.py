@@ -51,7 +51,7 @@ def bubblewrap() -> str:
 def command(
     program: list[str], visible: list[str], tmp_size: int, unsafe: bool = False
 ) -> list[str]:
-    """The command line that runs `program` inside; `visible` are paths of the repository it sees."""
+    """The command line that runs `program` inside, with these paths of the repository."""
     if unsafe:
         return program
     root = os.geteuid() == 0

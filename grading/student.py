@@ -107,7 +107,10 @@ class Student:
         if isinstance(value, types.ModuleType):
             raise TypeError(f"the module {value.__name__} is no value that a test can look at")
         name = getattr(value, "__name__", type(value).__name__)
-        return ["h", self.keep(value), _kind(value), str(name)[:80], type(value).__name__[:80]]
+        kind, of = _kind(value), type(value).__name__[:80]
+        if kind == "exception":
+            name = "|".join(each.__name__ for each in value.__mro__)
+        return ["h", self.keep(value), kind, str(name)[:400], of]
 
     def decode(self, node: Any, buffers: list[bytes]) -> Any:
         def other(tagged: list) -> Any:
@@ -321,6 +324,10 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, before[0])
 
 
+def _plain(operation: Callable) -> Callable:
+    return lambda _, *args: operation(*args)
+
+
 def _call(_: Student, function: Callable, args: list, kwargs: dict) -> Any:
     return function(*args, **kwargs)
 
@@ -397,7 +404,7 @@ OPERATIONS: dict[str, Callable] = {
     "delitem": lambda _, value, key: operator.delitem(value, key),
     "setitem": lambda _, value, key, new: operator.setitem(value, key, new),
     **{
-        name: (lambda operation: lambda _, *args: operation(*args))(operation)
+        name: _plain(operation)
         for name, operation in {
             "getitem": operator.getitem, "len": len, "iter": iter, "str": str, "repr": repr,
             "float": float, "int": int, "index": operator.index, "bool": bool, "hash": hash,

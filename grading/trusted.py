@@ -37,11 +37,11 @@ GRACE_SECONDS = 1.0
 BEGIN_HIDDEN, END_HIDDEN = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
 
 
-class StudentLostError(Exception):
+class StudentLostError(BaseException):
     """The student's process has ended, or says what cannot be understood."""
 
 
-class StudentTimeoutError(Exception):
+class StudentTimeoutError(BaseException):
     """A cell or a call of the student's took too long."""
 
 
@@ -57,6 +57,7 @@ class Link:
     def __init__(self, channel: socket.socket, seconds: float) -> None:
         self._channel, self.seconds = channel, seconds
         self.alive, self.output, self._depth = True, io.StringIO(), 0
+        self.broken = False
         self.applies_changes = False
         self._callbacks: dict[int, Callable] = {}
         self._calls = self._count = 0
@@ -67,7 +68,7 @@ class Link:
     def new_test(self) -> None:
         """Callbacks of an earlier test are no longer answered."""
         self._callbacks.clear()
-        self._calls, self._depth = 0, 0
+        self._calls, self._depth, self.broken = 0, 0, False
         self.applies_changes = False
         self.output = io.StringIO()
 
@@ -97,7 +98,7 @@ class Link:
 
     def lose(self) -> None:
         """No word more with this student's process."""
-        self.alive = False
+        self.alive, self.broken = False, True
         self._channel.close()
 
     def _wait(self, inputs: list[torch.Tensor], watched: dict[int, Any]) -> Any:
@@ -237,7 +238,7 @@ class Link:
         if type(handle) is not int or {type(kind), type(name), type(of)} != {str}:
             raise wire.WireError("a handle that is none")
         if kind == "exception":
-            return self._error_class(self.ask("attr", _Handle(handle), "__mro__"), name)
+            return self._class_of(tuple(name.split("|")))
         if kind == "module":
             return StudentModule(self, handle, of)
         if kind == "moduletype":
@@ -246,10 +247,6 @@ class Link:
         proxy = kinds.get(kind, StudentObject)(self, handle, name if kind != "object" else of)
         weakref.finalize(proxy, self._free.append, handle).atexit = False
         return proxy
-
-    def _error_class(self, mro: Any, name: str) -> type:
-        names = [n for n in (getattr(t, "__name__", None) for t in mro or ()) if type(n) is str]
-        return self._class_of(tuple([name, *[n for n in names if n != name]]))
 
     def _class_of(self, names: tuple[str, ...]) -> type:
         """A builtin exception by its name; a class of the student's below the nearest builtin."""
@@ -262,11 +259,12 @@ class Link:
             self.errors[key] = type(str(names[0])[:80], (base,), {})
         return self.errors[key]
 
-    def _error(self, given: Any) -> Exception:
+    def _error(self, given: Any) -> BaseException:
         if type(given) is not dict or type(given.get("types")) is not list:
             raise wire.WireError("an exception that is none")
         names, text = [str(n) for n in given["types"][:16]], str(given.get("text"))[:2000]
         if given.get("late"):
+            self.broken = True
             return StudentTimeoutError("took too long")
         if not names:
             raise wire.WireError("an exception that is none")
@@ -289,13 +287,6 @@ class Link:
             elif type(old) is dict and type(new) is dict:
                 old.clear()
                 old.update(new)
-
-
-class _Handle:
-    """A bare handle, for asking about an object that has no proxy yet."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
 
 
 class _Remote(torch.autograd.Function):
@@ -426,7 +417,7 @@ class StudentObject:
         return self._link.ask("neg", self)
 
 
-for _name in ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "lt", "le", "gt", "ge"]:
+for _name in "add sub mul truediv floordiv mod pow matmul lt le gt ge".split():  # noqa: SIM905
     setattr(StudentObject, f"__{_name}__", _binary(_name))
 
 
@@ -471,6 +462,10 @@ class StudentClass(StudentObject):
     def __instancecheck__(self, value: Any) -> bool:
         known = isinstance(value, StudentObject | StudentModule)
         return known and self._link.ask("isinstance", value, self) is True
+
+
+for _class in (StudentObject, StudentFunction, StudentIterator, StudentClass):
+    _class.__doc__ = property(lambda self: self._link.ask("attr", self, "__doc__"))
 
 
 class Mirror(torch.Tensor):
@@ -597,7 +592,11 @@ def _passed_on(name: str) -> Callable:
 
 for _name in ["children", "named_children", "modules", "named_modules", "buffers", "named_buffers"]:
     setattr(StudentModule, _name, _listed(_name))
-for _name in ["forward", "zero_grad", "requires_grad_", "to", "double", "float", "half", "apply", "register_forward_hook", "register_forward_pre_hook", "get_parameter", "extra_repr"]:
+_PASSED_ON = """
+forward zero_grad requires_grad_ to double float half apply register_forward_hook
+register_forward_pre_hook get_parameter extra_repr
+"""
+for _name in _PASSED_ON.split():
     setattr(StudentModule, _name, _passed_on(_name))
 
 
@@ -663,18 +662,19 @@ def _student_source(cells: list[str], name: Any) -> str:
 
 def _with_seeds(link: Link) -> None:
     """What the test seeds here is seeded there too."""
-    for module, name, which in ((torch, "manual_seed", "torch"), (random, "seed", "random"),
-                                (np.random, "seed", "numpy")):  # fmt: skip
 
-        def seed(
-            value: int = 0, _here: Callable = getattr(module, name), _which: str = which
-        ) -> Any:
-            result = _here(value)
+    def following(here: Callable, which: str) -> Callable:
+        def seed(value: int = 0) -> Any:
+            result = here(value)
             if link.alive:
-                link.ask("seed", _which, value)
+                link.ask("seed", which, value)
             return result
 
-        setattr(module, name, seed)
+        return seed
+
+    for module, name, which in ((torch, "manual_seed", "torch"), (random, "seed", "random"),
+                                (np.random, "seed", "numpy")):  # fmt: skip
+        setattr(module, name, following(getattr(module, name), which))
 
 
 class Run:
@@ -737,6 +737,8 @@ class Run:
         try:
             points = _points(_execute(step["source"], step["grade_id"], self.names), step["points"])
             status = "passed"
+            if self.link.broken:
+                points, status, message = 0.0, "timeout", "a call of the student's took too long"
         except (TestTimeoutError, StudentTimeoutError) as error:
             status, message = "timeout", str(error) or "the test took too long"
         except StudentLostError as error:

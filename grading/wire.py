@@ -27,7 +27,20 @@ MAX_INT_BITS = 10_000
 
 _PREFIX = struct.Struct("!4sIH")
 _LENGTH = struct.Struct("!I")
-_DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128", "bool", "uint8", "int8", "int16", "int32", "int64"]
+_DTYPES = (
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+    "bool",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+)
 TORCH_DTYPES = {name: getattr(torch, name) for name in _DTYPES}
 TORCH_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 NUMPY_DTYPES = {name: np.dtype(name) for name in _DTYPES if name != "bfloat16"}
@@ -159,8 +172,9 @@ class Encoder:
             return self._other(value)
         if plain.numel() * plain.element_size() > MAX_BYTES:
             raise WireError(f"a tensor of shape {list(plain.shape)} is too large to be passed on")
-        plain = plain.resolve_conj().resolve_neg().cpu().contiguous()
-        data = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        plain = plain.resolve_conj().resolve_neg().cpu()
+        flat = plain.reshape(-1).clone(memory_format=torch.contiguous_format)
+        data = flat.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
         where = self._buffer(data)
         return ["T", TORCH_NAMES[plain.dtype], list(plain.shape), where, marks or {}]
 

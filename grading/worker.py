@@ -40,7 +40,7 @@ class Side:
     """One sandboxed parent: the student's or the test's."""
 
     def __init__(self, role: str, limits: Limits, unsafe: bool = False) -> None:
-        self.role, self.limits = role, limits
+        self.role, self.limits, self._unsafe = role, limits, unsafe
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control, self.forked = mine, False
         python = (
@@ -106,9 +106,13 @@ class Side:
             raise WorkerError(f"the {self.role} side has ended: {said}")
         return json.loads(data)
 
+    def children(self) -> list[int]:
+        """The processes of the submission in progress; bwrap takes two, the parent one."""
+        return _descendants(self.process.pid)[1 if self._unsafe else 3 :]
+
     def resident(self) -> int:
-        """Bytes in memory of all descendants but the parent itself."""
-        return sum(map(_resident, _descendants(self.process.pid)[2:]))
+        """Bytes that those have in memory, apart from what they share with their parent."""
+        return sum(map(_resident, self.children()))
 
     def close(self) -> None:
         """End it and all that it started."""
