@@ -147,6 +147,7 @@ class Grader:
     def __init__(self, limits: Limits | None = None, unsafe: bool = False) -> None:
         self.limits, self.unsafe = limits or Limits(), unsafe
         self._sides: dict[str, Side] = {}
+        self._rehearsed: set[tuple[Problem, str]] = set()
         self._warm: dict[str, set[str]] = {"student": set(), "test": set()}
         self.tier = "none"
 
@@ -172,6 +173,7 @@ class Grader:
             for role, side in self._sides.items():
                 side.wait_until_ready()
                 side.warm(sorted(self._warm[role]))
+            self._rehearsed.clear()
         except WorkerError as error:
             self.close()
             raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
@@ -184,7 +186,7 @@ class Grader:
         started, notes, said = time.monotonic(), [], []
         for attempt in (1, 2):
             try:
-                self._prepare(problem)
+                self._prepare(problem, secret)
                 said = self._run(problem, list(steps(problem, student_cells)), secret, notes)
                 break
             except (WorkerError, OSError) as error:
@@ -200,7 +202,7 @@ class Grader:
         """How many processes of submissions there still are; 0 between two of them."""
         return sum(len(side.children()) for side in self._sides.values())
 
-    def _prepare(self, problem: Problem) -> None:
+    def _prepare(self, problem: Problem, secret: str) -> None:
         """Let the parents load what this problem's own cells import."""
         for role in ("student", "test"):
             cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
@@ -208,6 +210,9 @@ class Grader:
             if new:
                 self._sides[role].warm(sorted(new))
                 self._warm[role] |= new
+        if (problem, secret) not in self._rehearsed:
+            self._rehearsed.add((problem, secret))
+            self._sides["test"].rehearse([cell.source for cell in problem.cells], secret)
 
     def _run(
         self, problem: Problem, plan: list[Cell | TestCell], secret: str, notes: list[str]

@@ -1,6 +1,9 @@
 """Scores in nbgrader's own gradebook, through its API: SQLite, or PostgreSQL by its address."""
 
 import json
+import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,10 +22,15 @@ def opened(db_url: str) -> Iterator[Any]:
     """
     from nbgrader.api import Gradebook
 
+    # It calls `alembic` by its bare name.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if db_url.startswith(("postgresql://", "postgres://")):
         db_url = "postgresql+psycopg://" + db_url.split("://", 1)[1]
-    with Gradebook(db_url) as gradebook:
-        yield gradebook
+    # nbgrader builds its rows in an order that SQLAlchemy remarks on, line after line.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object of type .* not in session")
+        with Gradebook(db_url) as gradebook:
+            yield gradebook
 
 
 def register(gradebook: Any, assignment: str, sources: Sequence[Source]) -> str:

@@ -153,7 +153,7 @@ def _from_zip(place: Path, problems: list[str], assignment: str | None) -> Itera
         infos = archive.infolist()
         if len(infos) > MOST_FILES:
             raise ValueError(f"{place} has {len(infos)} entries; at most {MOST_FILES} are read")
-        prefix = _common_folder(infos, problems)
+        prefix = _common_folder(infos, problems, assignment)
         for info in infos:
             path = PurePosixPath(info.filename.replace("\\", "/")).parts[prefix:]
             if not path or "__MACOSX" in path or ".ipynb_checkpoints" in path:
@@ -161,7 +161,7 @@ def _from_zip(place: Path, problems: list[str], assignment: str | None) -> Itera
             student, order = _student(path, assignment)
             if student is None or (info.is_dir() and len(path) > 1):
                 continue
-            if ".." in path or path[0] == "/" or ":" in path[0]:
+            if ".." in path or path[0] == "/" or re.match(r"[A-Za-z]:$", path[0]):
                 yield _Found("-outside-the-zip-", "", None, "an entry pointed outside the zip file")
             elif info.is_dir():
                 yield _Found(student, "", None, "", order)
@@ -171,15 +171,18 @@ def _from_zip(place: Path, problems: list[str], assignment: str | None) -> Itera
                 yield _Found(student, "", None, "", order)
 
 
-def _common_folder(infos: list[zipfile.ZipInfo], problems: list[str]) -> int:
+def _common_folder(
+    infos: list[zipfile.ZipInfo], problems: list[str], assignment: str | None
+) -> int:
     """1 if all entries lie in one folder that is nobody's, as when a folder was zipped."""
-    paths = [PurePosixPath(i.filename).parts for i in infos if not i.is_dir()]
+    paths = [PurePosixPath(info.filename).parts for info in infos if not info.is_dir()]
     paths = [path for path in paths if path and path[0] != "__MACOSX"]
     heads = {path[0] for path in paths}
     below = {path[1] for path in paths if len(path) > 1}
-    one = len(heads) == 1 and all(len(path) > 1 for path in paths) and bool(paths)
-    several = len(below) > 1 or any(len(path) > 2 for path in paths)
-    return int(one and several and not MOODLE.match(next(iter(heads))))
+    if len(heads) != 1 or len(below) < 2 or any(len(path) == 1 for path in paths):
+        return 0
+    one_students = assignment in below or below <= {f"{problem}.ipynb" for problem in problems}
+    return 0 if one_students or MOODLE.match(next(iter(heads))) else 1
 
 
 def _unpacked(
@@ -258,8 +261,8 @@ def _belongs(each: _Found, problem: str, problems: list[str]) -> bool:
     if len(problems) == 1:
         return True
     name, names = _plain_name(each.name), {_core_name(known): known for known in problems}
-    while _core_name(name) not in names and COPY.sub("", name) != name:
-        name = COPY.sub("", name)
+    while _core_name(name) not in names and COPY.sub("", name, count=1) != name:
+        name = COPY.sub("", name, count=1)
     return names.get(_core_name(name)) == problem
 
 

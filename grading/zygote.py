@@ -35,6 +35,10 @@ def main() -> None:
         order, handles = packet
         if order["op"] == "warm":
             control.send(json.dumps({"warm": _import(order["modules"])}).encode())
+        elif order["op"] == "rehearse":
+            importlib.import_module("grading.trusted").rehearse(handles.pop())
+            _freeze()
+            control.send(b'{"rehearsed": true}')
         elif order["op"] == "fork":
             control.send(json.dumps(_serve(role, control, order, handles, unsafe)).encode())
         for handle in handles:
