@@ -10,7 +10,7 @@ from typing import TextIO
 from grading.cache import Kept, test_keys
 from grading.core import Result
 from grading.intake import HandedIn
-from grading.notebooks import IntakeError, Source, Submission, read_submission
+from grading.notebooks import IntakeError, SourceNotebook, Submission, read_submission
 from grading.pool import Task
 
 Run = Callable[[Iterable[Task]], Iterator[tuple[tuple[str, str], Result]]]
@@ -64,7 +64,7 @@ class Batch:
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, SourceNotebook],
         handed_in: Mapping[str, HandedIn],
         secret: str,
         run: Run,

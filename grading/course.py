@@ -16,7 +16,7 @@ from grading import gradebook
 from grading.batch import Batch, Outcome, Run, in_order
 from grading.feedback import feedback_page, write_page
 from grading.intake import HandedIn
-from grading.notebooks import Source, read_source
+from grading.notebooks import SourceNotebook, read_source
 from grading.report import grades_csv, report_page
 
 
@@ -33,7 +33,7 @@ class Course:
         """What our own runs leave: quarantine, verdicts, marks, report."""
         return self.folder / "graded" / self.assignment
 
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, SourceNotebook]:
         """The assignment's notebooks by name. Raises `ValueError` if there is none."""
         paths = sorted((self.folder / "source" / self.assignment).glob("*.ipynb"))
         if not paths:
@@ -69,7 +69,7 @@ def grade_course(
 
 
 def _record(
-    course: Course, book: Any, book_id: str, sources: Mapping[str, Source], outcome: Outcome
+    course: Course, book: Any, book_id: str, sources: Mapping[str, SourceNotebook], outcome: Outcome
 ) -> None:
     """Gradebook, formgrader's notebook and feedback page, unless they are there already."""
     mark = course.work / "recorded" / f"{outcome.student}.json"
@@ -100,7 +100,7 @@ def _digest(outcome: Outcome) -> str:
     return sha256(json.dumps([verdicts, answers, outcome.reasons]).encode()).hexdigest()
 
 
-def student_page(name: str, source: Source, outcome: Outcome) -> str:
+def student_page(name: str, source: SourceNotebook, outcome: Outcome) -> str:
     """The feedback page of one student's notebook."""
     reason = outcome.reasons.get(name)
     notes = [f"This notebook was not graded: {reason}."] if reason else []
@@ -112,7 +112,7 @@ def student_page(name: str, source: Source, outcome: Outcome) -> str:
 
 
 def write_feedback(
-    folder: Path, sources: Mapping[str, Source], outcomes: Sequence[Outcome]
+    folder: Path, sources: Mapping[str, SourceNotebook], outcomes: Sequence[Outcome]
 ) -> None:
     """A page for each student and notebook: FOLDER/STUDENT/NOTEBOOK.html."""
     for outcome in outcomes:

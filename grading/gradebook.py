@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.core import Result
-from grading.notebooks import Source, Submission
+from grading.notebooks import SourceNotebook, Submission
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def opened(db_url: str) -> Iterator[Any]:
             yield gradebook
 
 
-def register(gradebook: Any, assignment: str, sources: Sequence[Source]) -> str:
+def register(gradebook: Any, assignment: str, sources: Sequence[SourceNotebook]) -> str:
     """Enter an assignment's cells as `nbgrader generate_assignment` does, where they are missing.
 
     Points follow the source. Returns the assignment's id in this gradebook.
@@ -52,7 +52,7 @@ def register(gradebook: Any, assignment: str, sources: Sequence[Source]) -> str:
     return str(gradebook.find_assignment(assignment).id)
 
 
-def _save_cells(gradebook: Any, assignment: str, source: Source) -> None:
+def _save_cells(gradebook: Any, assignment: str, source: SourceNotebook) -> None:
     from nbformat import from_dict
     from nbgrader.utils import compute_checksum
 
@@ -91,7 +91,7 @@ def _blank(source: str, graded: dict) -> str:
     return SOLUTION.sub("", source) if graded.get("solution") else source
 
 
-def _update_points(gradebook: Any, assignment: str, source: Source) -> None:
+def _update_points(gradebook: Any, assignment: str, source: SourceNotebook) -> None:
     for test in source.problem.tests:
         cell = gradebook.find_grade_cell(test.grade_id, source.problem.name, assignment)
         if cell.max_score != test.points:
@@ -103,7 +103,7 @@ def record(
     gradebook: Any,
     assignment: str,
     student: str,
-    graded: dict[str, tuple[Source, Submission | None, Result | None]],
+    graded: dict[str, tuple[SourceNotebook, Submission | None, Result | None]],
     timestamp: datetime | None = None,
 ) -> None:
     """Write one student's scores. What was graded by hand stays, and is marked for another look."""
@@ -130,7 +130,7 @@ def record(
     gradebook.db.commit()
 
 
-def _answered(source: Source, work: Submission | None) -> set[str]:
+def _answered(source: SourceNotebook, work: Submission | None) -> set[str]:
     """The written answers that are more than what students were given."""
     if work is None:
         return set()
@@ -144,7 +144,7 @@ def _answered(source: Source, work: Submission | None) -> set[str]:
 
 
 def write_graded_notebook(
-    path: Path, source: Source, work: Submission | None, result: Result | None
+    path: Path, source: SourceNotebook, work: Submission | None, result: Result | None
 ) -> None:
     """What formgrader shows: the source's cells, the student's answers, the verdicts."""
     own = (

@@ -42,7 +42,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceNotebook:
     """An instructor's notebook: what runs, what a person reads, and the JSON it came from."""
 
     problem: Problem
@@ -74,7 +74,7 @@ class _Raw:
     role: str = "student"
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> SourceNotebook:
     """The instructor's notebook in a file. Raises `ValueError` for ids that are there twice."""
     content = json.loads(path.read_text(encoding="utf-8"))
     cells: list[Cell | TestCell] = []
@@ -96,10 +96,10 @@ def read_source(path: Path) -> Source:
         [_name(cell) for cell in cells]
         + [each.grade_id for each in written if each.cell_type != "code"]
     )
-    return Source(Problem(path.stem, tuple(cells)), tuple(written), content)
+    return SourceNotebook(Problem(path.stem, tuple(cells)), tuple(written), content)
 
 
-def visible(source: Source) -> Source:
+def visible(source: SourceNotebook) -> SourceNotebook:
     """The source without its hidden tests: what students have."""
     cells = tuple(
         TestCell(cell.grade_id, HIDDEN.sub("", cell.source), cell.points)
@@ -107,10 +107,10 @@ def visible(source: Source) -> Source:
         else cell
         for cell in source.problem.cells
     )
-    return Source(Problem(source.problem.name, cells), source.written, source.content)
+    return SourceNotebook(Problem(source.problem.name, cells), source.written, source.content)
 
 
-def read_submission(data: bytes, source: Source) -> Submission:
+def read_submission(data: bytes, source: SourceNotebook) -> Submission:
     """A student's notebook. Raises `IntakeError` where nothing in it can be graded."""
     raws, notes = _raw_cells(data)
     if not raws:
@@ -236,7 +236,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _retype(raws: list[_Raw], source: Source, notes: list[str]) -> None:
+def _retype(raws: list[_Raw], source: SourceNotebook, notes: list[str]) -> None:
     """Turn cells back into the type that the source gives them, by id or by what they define."""
     types = {_name(cell): "code" for cell in source.problem.cells if _name(cell)}
     types |= {each.grade_id: each.cell_type for each in source.written}
@@ -260,7 +260,7 @@ def _parses(source: str) -> bool:
     return True
 
 
-def _wanted(source: Source) -> dict[str, set[str]]:
+def _wanted(source: SourceNotebook) -> dict[str, set[str]]:
     """The names that the source's own solution cells bind, by cell id."""
     own = [
         c for c in source.problem.cells if isinstance(c, Cell) and c.kind == "student" and c.cell_id
@@ -268,7 +268,7 @@ def _wanted(source: Source) -> dict[str, set[str]]:
     return {cell.cell_id: defined_names(cell.source) for cell in own}
 
 
-def _assign_roles(raws: list[_Raw], source: Source, notes: list[str]) -> None:
+def _assign_roles(raws: list[_Raw], source: SourceNotebook, notes: list[str]) -> None:
     """Which cells only mark the place of a locked cell, and which are the student's own."""
     fixed = {_name(cell): _bare(cell.source) for cell in source.problem.cells if _is_fixed(cell)}
     wanted = {name for names in _wanted(source).values() for name in names}
@@ -308,7 +308,7 @@ def _bare(source: str) -> str:
     return " ".join(HIDDEN.sub("", source).split())
 
 
-def _restored_id(raw: _Raw, fixed: Mapping, wanted: set[str], source: Source) -> str | None:
+def _restored_id(raw: _Raw, fixed: Mapping, wanted: set[str], source: SourceNotebook) -> str | None:
     """The id of the source's cell that this one is: by its text, then by what it defines."""
     text, names = " ".join(raw.source.split()), defined_names(raw.source)
     for name, known in fixed.items():
@@ -329,7 +329,9 @@ def _similar(source: str, known: str) -> bool:
     return match.quick_ratio() >= SIMILAR and match.ratio() >= SIMILAR
 
 
-def _answers(raws: list[_Raw], source: Source, notes: list[str]) -> Iterator[tuple[str, str]]:
+def _answers(
+    raws: list[_Raw], source: SourceNotebook, notes: list[str]
+) -> Iterator[tuple[str, str]]:
     """The texts for a person to read, by id, or by the text that stands before them."""
     by_id = {}
     for raw in raws:
@@ -343,7 +345,7 @@ def _answers(raws: list[_Raw], source: Source, notes: list[str]) -> Iterator[tup
             yield each.grade_id, raw.source
 
 
-def _after_its_question(raws: list[_Raw], source: Source, grade_id: str) -> _Raw | None:
+def _after_its_question(raws: list[_Raw], source: SourceNotebook, grade_id: str) -> _Raw | None:
     cells = source.content["cells"]
     ids = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in cells]
     before = cells[ids.index(grade_id) - 1] if ids.index(grade_id) else None
@@ -354,7 +356,7 @@ def _after_its_question(raws: list[_Raw], source: Source, grade_id: str) -> _Raw
     return None
 
 
-def _in_order(raws: list[_Raw], source: Source, notes: list[str]) -> list[_Raw]:
+def _in_order(raws: list[_Raw], source: SourceNotebook, notes: list[str]) -> list[_Raw]:
     """Put the place of a test behind the answers that stand before it in the source."""
     order = [_name(cell) for cell in source.problem.cells]
     last = {raw.grade_id: place for place, raw in enumerate(raws) if raw.role != "mark"}

@@ -30,7 +30,7 @@ from nbgrader.preprocessors import (
 from exercises.course import course_secret
 from grading.core import Cell, Grader, Problem, TestCell
 from grading.gradebook import outputs_of
-from grading.notebooks import IntakeError, Source, Written, read_submission
+from grading.notebooks import IntakeError, SourceNotebook, Written, read_submission
 from grading.pool import lost
 
 
@@ -127,7 +127,7 @@ def _cell(row: dict) -> NotebookNode:
     return from_dict({**cell, "id": row["nbgrader"]["grade_id"][:64]})
 
 
-def _source(name: str, rows: dict[str, dict]) -> Source:
+def _source(name: str, rows: dict[str, dict]) -> SourceNotebook:
     cells: list[Cell | TestCell] = []
     written = []
     for grade_id, row in rows.items():
@@ -142,4 +142,4 @@ def _source(name: str, rows: dict[str, dict]) -> Source:
             locked = graded["locked"] and not graded["solution"]
             cells.append(Cell(text, grade_id, "locked" if locked else "student"))
     content = {"cells": [_cell(row) for row in rows.values()]}
-    return Source(Problem(name, tuple(cells)), tuple(written), content)
+    return SourceNotebook(Problem(name, tuple(cells)), tuple(written), content)
