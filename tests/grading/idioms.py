@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """How tests are written: each idiom with a right submission and a wrong one.
 
 Rows of (name, right, wrong, test). The wrong one has to lose the points, the right one to get them.

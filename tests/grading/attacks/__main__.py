@@ -14,7 +14,7 @@ from tests.grading.attacks.corpus import ATTACKS, CANARY, PROBLEM, RIGHT, Attack
 
 SECRET = "SECRET-51c0ffee"
 LIMITS = Limits(
-    cell_seconds=0.8, test_seconds=0.8, submission_seconds=6, cpu_seconds=6, memory=300 * MIB
+    cell_seconds=0.8, test_seconds=0.8, submission_seconds=4, cpu_seconds=6, memory=300 * MIB
 )
 # A call whose answer the test should see, and whose wrongness another attack of its table shows.
 HONEST = [Cell("", "helper", "locked"), Cell(RIGHT)]

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The attacks, by family. Each is the code of one cell; without its trick it earns nothing."""
 
 from dataclasses import dataclass
