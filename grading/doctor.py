@@ -53,7 +53,7 @@ PROBES = [
     _refusal("number of files", "def many():\n    for n in range(10 ** 5): open(f'/tmp/f{n}', 'w').close()\nheld = refused(many)"),
     _refusal("size of a file", "held = refused(lambda: open('/tmp/large', 'wb').truncate(1 << 40))"),
     _refusal("open files", "import os\nheld = refused(lambda: [os.open('/dev/null', 0) for _ in range(300)])"),
-    _refusal("processes", "import subprocess\ndef many():\n    for _ in range(200): subprocess.Popen(["sleep", "20"])\nheld = refused(many)", replace(QUICK, processes=16)),
+    _refusal("processes", "import subprocess\ndef many():\n    for _ in range(200): subprocess.Popen(['sleep', '20'])\nheld = refused(many)", replace(QUICK, processes=16)),
     _refusal("address space", "held = refused(bytearray, 10 << 30)"),
     Probe("memory", "import time\nx = []\nfor _ in range(100):\n    x.append(b'x' * (20 << 20))\n    time.sleep(0.005)\nheld = False", QUICK, True),
     Probe("wall time", "import time, signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\ntime.sleep(30)\nheld = False", QUICK, True),
