@@ -65,7 +65,7 @@ def _place(options: argparse.Namespace, folder: Path) -> Path:
     return options.place
 
 
-def run(options: argparse.Namespace) -> int:
+def run_notebook(options: argparse.Namespace) -> int:
     """One source notebook against a folder or zip of submissions, with no nbgrader course."""
     source = read_source(options.source)
     name = source.problem.name
@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     two.add_argument("submissions", type=Path)
     for name in ("json", "csv", "feedback"):
         two.add_argument(f"--{name}", type=Path)
-    two.set_defaults(do=run)
+    two.set_defaults(do=run_notebook)
     three = commands.add_parser("check", parents=[shared], help="the visible tests, for oneself")
     three.add_argument("notebook", type=Path)
     three.set_defaults(do=check)

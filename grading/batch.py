@@ -11,9 +11,9 @@ from grading.cache import Kept, test_keys
 from grading.core import Result
 from grading.intake import HandedIn
 from grading.notebooks import IntakeError, SourceNotebook, Submission, read_submission
-from grading.pool import Task
+from grading.pool import GradingTask
 
-Run = Callable[[Iterable[Task]], Iterator[tuple[tuple[str, str], Result]]]
+Run = Callable[[Iterable[GradingTask]], Iterator[tuple[tuple[str, str], Result]]]
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Batch:
             self.progress.step()
             yield outcome
 
-    def _tasks(self) -> Iterator[Task]:
+    def _tasks(self) -> Iterator[GradingTask]:
         for student, work in self.handed_in.items():
             outcome = Outcome(student, tuple(self.sources), self.tested, notes=list(work.notes))
             outcome.reasons |= work.reasons
@@ -112,7 +112,7 @@ class Batch:
                 self.ready.append(self.open.pop(student))
             yield from tasks
 
-    def _task(self, outcome: Outcome, notebook: str, path: Path) -> Task | None:
+    def _task(self, outcome: Outcome, notebook: str, path: Path) -> GradingTask | None:
         source = self.sources[notebook]
         try:
             submission = read_submission(path.read_bytes(), source)
@@ -130,7 +130,7 @@ class Batch:
             outcome.results[notebook] = kept.complete(source.problem, keys, None)
             return None
         self.plans[outcome.student, notebook] = (kept, keys)
-        return Task((outcome.student, notebook), missing, submission.cells, self.secret)
+        return GradingTask((outcome.student, notebook), missing, submission.cells, self.secret)
 
 
 class Progress:

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from grading.core import Grader, Result
-from grading.pool import Task, graded, lost
+from grading.pool import GradingTask, graded, lost
 
 AT_ONCE = 256
 _mine = threading.local()
 
 
-def grade_remotely(task: Task, unsafe: bool) -> Result:
+def grade_remotely(task: GradingTask, unsafe: bool) -> Result:
     """What a worker runs: one task, with the grader of this thread."""
     if getattr(_mine, "grader", None) is None:
         _mine.grader = Grader(unsafe=unsafe).__enter__()
@@ -23,7 +23,7 @@ def grade_remotely(task: Task, unsafe: bool) -> Result:
 
 
 def grade_on_cluster(
-    tasks: Iterable[Task], address: str, unsafe: bool = False
+    tasks: Iterable[GradingTask], address: str, unsafe: bool = False
 ) -> Iterator[tuple[Any, Result]]:
     """Grade tasks on the workers of the scheduler at `address`; yields key and result.
 

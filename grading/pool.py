@@ -10,7 +10,7 @@ from grading.core import Cell, Grader, Problem, Result, Verdict
 
 
 @dataclass(frozen=True)
-class Task:
+class GradingTask:
     """One notebook to grade; `key` is given back with the result."""
 
     key: Any
@@ -26,7 +26,7 @@ def lost(problem: Problem, note: str, unsafe: bool) -> Result:
 
 
 def grade_here(
-    tasks: Iterable[Task], workers: int, unsafe: bool = False
+    tasks: Iterable[GradingTask], workers: int, unsafe: bool = False
 ) -> Iterator[tuple[Any, Result]]:
     """Grade tasks on this machine; yields key and result in the order in which they end.
 
@@ -56,7 +56,7 @@ def grade_here(
         stop.set()
 
 
-def _feed(tasks: Iterable[Task], waiting: Any, done: Any, workers: int, stop: Any) -> None:
+def _feed(tasks: Iterable[GradingTask], waiting: Any, done: Any, workers: int, stop: Any) -> None:
     try:
         for task in tasks:
             while not stop.is_set():
@@ -88,7 +88,7 @@ def _work(waiting: Any, done: Any, unsafe: bool, stop: Any) -> None:
         done.put((None, error))
 
 
-def graded(grader: Grader, task: Task) -> Result:
+def graded(grader: Grader, task: GradingTask) -> Result:
     """A task's result, whatever happens: an error of the grader's own is a lost result."""
     try:
         return grader.grade(task.problem, task.cells, task.secret)

@@ -120,10 +120,10 @@ class Student:
                 return Callback(self, tagged[1], tagged[2])
             if tagged[0] == "gen":
                 generator = torch.Generator()
-                generator.set_state(wire.Decoder(buffers, other)(tagged[1]))
+                generator.set_state(wire.MessageDecoder(buffers, other)(tagged[1]))
                 return generator
             if tagged[0] == "watch":
-                value = wire.Decoder(buffers, other, tensor)(tagged[2])
+                value = wire.MessageDecoder(buffers, other, tensor)(tagged[2])
                 self.changed.append((tagged[1], value, _version(value)))
                 return value
             if tagged[0] == "builtin":
@@ -137,7 +137,7 @@ class Student:
                 self.objects[marks["rg"]] = plain
             return torch.nn.Parameter(plain, plain.requires_grad) if "p" in marks else plain
 
-        return wire.Decoder(buffers, other, tensor)(node)
+        return wire.MessageDecoder(buffers, other, tensor)(node)
 
     def serve(self, until_answer: bool = False) -> Any:
         """Do what the test asks, one request after the other; in a callback, until its answer."""
@@ -418,7 +418,7 @@ OPERATIONS: dict[str, Callable] = {
 }  # fmt: skip
 
 
-def serve(channel: socket.socket, job: int) -> None:
+def main(channel: socket.socket, job: int) -> None:
     """The whole life of the process."""
     with os.fdopen(job, "rb") as file:
         cells = json.load(file)["cells"]

@@ -222,7 +222,7 @@ class Link:
                 return _named_tuple(rest[0], rest[1])(*[decoder(item) for item in rest[2]])
             raise wire.WireError("an unknown tag")
 
-        decoder = wire.Decoder(data, other, tensor)
+        decoder = wire.MessageDecoder(data, other, tensor)
         return decoder(node)
 
     def _mirror(self, tag: str, handle: int, requires_grad: bool, plain: torch.Tensor) -> "Mirror":
@@ -820,7 +820,7 @@ def _failed_line(error: BaseException, step: dict) -> str:
     return "a test failed"
 
 
-def serve(channel: socket.socket, job: int) -> None:
+def main(channel: socket.socket, job: int) -> None:
     """The whole life of the process."""
     with os.fdopen(job, "rb") as file:
         given = json.load(file)

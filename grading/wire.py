@@ -189,7 +189,7 @@ class Encoder:
         return len(self.buffers) - 1
 
 
-class Decoder:
+class MessageDecoder:
     """The way back. `other` gets the tagged lists that the wire does not know itself."""
 
     def __init__(self, buffers: list[bytes], other: Hook, tensor: Callable | None = None) -> None:

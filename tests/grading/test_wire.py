@@ -31,7 +31,7 @@ def there_and_back(value):
         sender.start()
         header, buffers = wire.receive(far)
         sender.join()
-    return wire.Decoder(buffers, refuse)(header["v"])
+    return wire.MessageDecoder(buffers, refuse)(header["v"])
 
 
 SCALARS = st.one_of(
@@ -92,7 +92,7 @@ BAD_NODES = [
 @pytest.mark.parametrize("node", BAD_NODES, ids=str)
 def test_bad_values_are_refused(node):
     with pytest.raises(wire.WireError):
-        wire.Decoder([b"\x02\x03\x04\x05"], refuse)(node)
+        wire.MessageDecoder([b"\x02\x03\x04\x05"], refuse)(node)
 
 
 JSON = st.recursive(
@@ -108,7 +108,7 @@ JSON = st.recursive(
 @given(JSON, st.lists(st.binary(max_size=16), max_size=3))
 def test_any_json_is_a_value_or_a_wire_error(node, buffers):
     with contextlib.suppress(wire.WireError):
-        wire.Decoder(buffers, refuse)(node)
+        wire.MessageDecoder(buffers, refuse)(node)
 
 
 @settings(max_examples=200)
@@ -150,7 +150,7 @@ def test_announced_giants_are_refused_before_anything_is_allocated(start):
 def test_one_buffer_cannot_be_used_a_thousand_times():
     node = ["l", [["b", 0]] * 1000]
     with pytest.raises(wire.WireError):
-        wire.Decoder([bytes(1 << 20)], refuse)(node)
+        wire.MessageDecoder([bytes(1 << 20)], refuse)(node)
 
 
 def test_depth_and_number_of_parts_are_limited():
@@ -159,7 +159,7 @@ def test_depth_and_number_of_parts_are_limited():
         deep = ["l", [deep]]
     for node in (deep, ["l", [1] * (wire.MAX_NODES + 1)]):
         with pytest.raises(wire.WireError):
-            wire.Decoder([], refuse)(node)
+            wire.MessageDecoder([], refuse)(node)
     with pytest.raises(wire.WireError):
         wire.parse(b"[" * 1_000_000)
     with pytest.raises(wire.WireError):
