@@ -11,12 +11,25 @@ VOCAB = 40
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
-def randomised(model, seed=0, scale=0.3):
-    """Every parameter drawn anew: greedy decoding then wanders instead of repeating a token."""
+EMBEDDINGS = ("wte", "wpe", "embed", "tokens", "positions")
+
+
+def randomised(model, seed=0):
+    """Every parameter drawn anew, so that greedy decoding wanders instead of repeating a token.
+
+    Large matrices, small embeddings and biases, and norms that keep what they are given do that.
+    In T5 only small norms do: its decoder starts with the same token whatever the prompt.
+    """
     generator = torch.Generator().manual_seed(seed)
+    is_t5 = isinstance(model, T5 | transformers.T5ForConditionalGeneration)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+        for name, parameter in model.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            if is_t5 or any(part in name for part in EMBEDDINGS):
+                drawn *= 0.3
+            elif parameter.ndim == 1:
+                drawn = 0.1 * drawn if name.endswith("bias") else 1 + 0.3 * drawn
+            parameter.copy_(drawn)
     return model.double().eval()
 
 

@@ -16,6 +16,7 @@ from lib.kv_cache import (
     SlidingWindowCache,
 )
 from lib.masks import padding, sliding_window
+from lib.models import T5
 from lib.models.generation import Decoder, generate, new_caches, prepare, stream
 from lib.models.generation.sampling import Sampling
 
@@ -49,10 +50,14 @@ def expected(models):
     return [theirs_generates(models[1], prompt, NEW)[0] for prompt in PROMPTS]
 
 
-def test_the_random_models_say_different_things(expected):
+def test_the_random_models_say_different_things(models, expected):
     """Otherwise the tests below would prove little."""
-    assert len({token for tokens in expected for token in tokens}) > 3
-    assert len(set(map(tuple, expected))) > 1
+    distinct = len({token for tokens in expected for token in tokens})
+    outputs = len(set(map(tuple, expected)))
+    if isinstance(models[0], T5):
+        assert distinct > 3 and outputs > 1
+    else:
+        assert distinct > 12 and outputs == len(PROMPTS)
 
 
 @pytest.mark.parametrize("cache", CACHES)
