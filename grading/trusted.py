@@ -820,7 +820,7 @@ def _failed_line(error: BaseException, step: dict) -> str:
     return "a test failed"
 
 
-def serve(channel: socket.socket, job: int) -> None:
+def serve_test(channel: socket.socket, job: int) -> None:
     """The whole life of the process."""
     with os.fdopen(job, "rb") as file:
         given = json.load(file)
