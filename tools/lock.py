@@ -4,7 +4,8 @@
 
 Two throw-away environments are made, one with the site's group alone and one with everything;
 `requirements-site.lock` gets the packages of the first, `requirements.lock` what the second has
-more. Run the tests before you commit what it wrote.
+more. The group `weights` stays out: its packages are installed without what they require, and
+`requirements-weights.lock` is written by hand. Run the tests before you commit what it wrote.
 """
 
 import subprocess
@@ -21,12 +22,14 @@ ALL_HEAD = (
     "-r requirements-site.lock\n"
 )
 LEFT_OUT = {"pip", "where-the-bytes-go"}
+GROUPS_LEFT_OUT = {"weights"}
 
 
 def groups() -> dict[str, list[str]]:
-    """The requirements of pyproject.toml by group; `lib` holds the library's own."""
+    """The requirements of pyproject.toml to resolve, by group; `lib` holds the library's own."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return {"lib": project["dependencies"], **project["optional-dependencies"]}
+    wanted = {"lib": project["dependencies"], **project["optional-dependencies"]}
+    return {name: group for name, group in wanted.items() if name not in GROUPS_LEFT_OUT}
 
 
 def resolve(requirements: list[str]) -> dict[str, str]:

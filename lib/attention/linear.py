@@ -94,7 +94,7 @@ def causal_linear_attention(
     k: Float[Tensor, "*batch seq_len features"],
     v: Float[Tensor, "*batch seq_len value_dim"],
     *,
-    chunk: int = 128,
+    chunk: int = 64,
 ) -> Float[Tensor, "*batch seq_len value_dim"]:
     """The same in chunks, as training does it: within a chunk all pairs, before it the state.
 
@@ -103,7 +103,9 @@ def causal_linear_attention(
     """
     check_sizes(chunk=chunk)
     seq_len, missing = q.shape[-2], -q.shape[-2] % chunk
-    q, k, v = (functional.pad(x, (0, 0, 0, missing)).unflatten(-2, (-1, chunk)) for x in (q, k, v))
+    if missing:
+        q, k, v = (functional.pad(x, (0, 0, 0, missing)) for x in (q, k, v))
+    q, k, v = (x.unflatten(-2, (-1, chunk)) for x in (q, k, v))
     summed, total = k.mT @ v, k.sum(dim=-2)
     # What came before each chunk: the running sum without the chunk itself.
     summed, total = summed.cumsum(dim=-3) - summed, total.cumsum(dim=-2) - total

@@ -35,7 +35,8 @@ def local_attention(
     missing = -seq_len % window
     q_blocks = _pad(q, 0, missing).unflatten(1, (-1, window))
     k_blocks, v_blocks = (_spans(_pad(x, window, missing + after), window, after) for x in (k, v))
-    mask = _visible(seq_len, window, is_causal).to(q.device)
+    # Four sides, as the fused kernel wants them; with three, torch would fall back to a slow form.
+    mask = _visible(seq_len, window, is_causal).to(q.device)[None]
     if padding is not None:
         seen = functional.pad(padding[:, 0, 0], (window, missing + after))
         spans = seen.unfold(-1, 2 * window + after, window)

@@ -17,8 +17,8 @@ from torch import Tensor
 from lib.attention.flash import FlashFunction, Traffic, Visibility, forward_in_tiles
 from lib.memory.tiling import blocks
 
-ROWS, COLS = 512, 512
-"""A tile of float32 scores is 1 MiB, about what a core's second cache holds."""
+ROWS, COLS = 256, 2048
+"""A tile of float32 scores is then 2 MiB: small beside q, and few steps of Python."""
 
 SAFE_EXPONENT = 60.0
 """2^60 summed over a million keys is 2^80; float32 reaches from 2^-126 to 2^127."""

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lib.memory.sizes import check_sizes
 
@@ -29,10 +30,10 @@ class LearnedPositions(nn.Module):
 
         Raises `ValueError` for a position below 0 or beyond the last one learned.
         """
-        if positions.numel():
-            lowest, highest = positions.min().item(), positions.max().item()
-            if lowest < 0 or highest >= len(self.weight):
-                raise ValueError(
-                    f"positions 0 to {len(self.weight) - 1} are learned, got {lowest} to {highest}"
-                )
-        return self.weight[positions]
+        try:
+            return functional.embedding(positions, self.weight)
+        except IndexError:
+            raise ValueError(
+                f"positions 0 to {len(self.weight) - 1} are learned, "
+                f"got {positions.min()} to {positions.max()}"
+            ) from None

@@ -1,0 +1,59 @@
+"""ALBERT (Lan et al., 2020): BERT with one layer for all, and narrow embeddings.
+
+The layer's parameters are shared over the whole depth, so that there are 12 times fewer; as much
+is computed as before. Words have few numbers of their own, and one matrix widens them.
+"""
+
+from functools import partial
+from itertools import repeat
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lib.attention.multi_head import MultiHeadAttention
+from lib.models.configs import AlbertConfig
+from lib.models.embeddings import TokenEmbedding
+from lib.models.feed_forward import FeedForward
+from lib.models.initialise import initialise_normal
+from lib.models.layer import TransformerLayer, next_positions, run_layers
+from lib.models.norms import LayerNorm
+from lib.models.residual import PostNorm
+from lib.positions.learned import LearnedPositions
+
+
+class Albert(nn.Module):
+    """Token ids (batch, tokens) to hidden states (batch, tokens, hidden_size)."""
+
+    def __init__(self, config: AlbertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = TokenEmbedding(config.vocab_size, config.embedding_size)
+        self.positions = LearnedPositions(config.max_positions, config.embedding_size)
+        self.segments = TokenEmbedding(config.num_segments, config.embedding_size)
+        self.norm = LayerNorm(config.embedding_size, config.eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.widen = nn.Linear(config.embedding_size, config.hidden_size)
+        self.layer = self.make_layer()
+        initialise_normal(self)
+
+    def make_layer(self) -> TransformerLayer:
+        """BERT's layer, with the GELU by tanh."""
+        c = self.config
+        norm = partial(LayerNorm, c.hidden_size, c.eps)
+        return TransformerLayer(
+            partial(PostNorm, norm=norm, dropout=c.dropout),
+            MultiHeadAttention(c.hidden_size, c.num_attention_heads, dropout=c.dropout),
+            FeedForward(c.hidden_size, c.intermediate_size, activation="gelu_tanh"),
+        )
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch tokens"],
+        segments: Int[Tensor, "batch tokens"] | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """The hidden states after the layer has run `num_layers` times. `mask` hides padding."""
+        segments = ids.new_zeros(ids.shape) if segments is None else segments
+        narrow = self.tokens(ids) + self.positions(next_positions(ids)) + self.segments(segments)
+        hidden = self.widen(self.dropout(self.norm(narrow)))
+        return run_layers(repeat(self.layer, self.config.num_layers), hidden, mask=mask)
