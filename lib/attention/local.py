@@ -1,17 +1,23 @@
 """Local attention: each query sees a window of keys around it, and no n by n matrix exists.
 
-The sequence is cut into blocks as long as the window. Then all that a block's queries see lies in
-their own block and its neighbours, and attention over blocks is attention over a batch of short
-sequences. Of a block's scores about half are hidden and computed in vain: that is the price for
-doing it in large products.
+The sequence is cut into blocks of queries. All that a block sees lies in a span of keys around it,
+and attention over blocks is attention over a batch of short sequences. The spans overlap: they are
+views of the same keys, not copies. A short block computes few scores in vain, a long one makes
+larger products; a quarter of the window is a good length.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from lib.masks import check_mask
 from lib.memory.sizes import check_sizes
+
+MIN_BLOCK = 64
+"""Queries in a block, at least: with fewer the products are too small for a processor."""
 
 
 def local_attention(
@@ -23,48 +29,83 @@ def local_attention(
     is_causal: bool = True,
     padding: Bool[Tensor, "batch 1 1 seq_len"] | None = None,
     scale: float | None = None,
+    block_size: int | None = None,
 ) -> Float[Tensor, "batch num_heads seq_len value_dim"]:
     """Equal to attention with `masks.sliding_window(seq_len, window=window, causal=is_causal)`.
 
-    `padding` hides keys, as `masks.padding` makes it. The window need not divide the length.
-    Raises `ValueError` for a window below 1.
+    `padding` hides keys, as `masks.padding` makes it. Neither the window nor `block_size` (a
+    quarter of the window, and at least `MIN_BLOCK`) need divide the length. Raises `ValueError`
+    for a window or a block size below 1, and for padding that is not boolean.
     """
-    check_sizes(window=window)
-    batch, num_heads, seq_len, _ = q.shape
-    after = 0 if is_causal else window
-    missing = -seq_len % window
-    q_blocks = _pad(q, 0, missing).unflatten(1, (-1, window))
-    k_blocks, v_blocks = (_spans(_pad(x, window, missing + after), window, after) for x in (k, v))
-    # Four sides, as the fused kernel wants them; with three, torch would fall back to a slow form.
-    mask = _visible(seq_len, window, is_causal).to(q.device)[None]
-    if padding is not None:
-        seen = functional.pad(padding[:, 0, 0], (window, missing + after))
-        spans = seen.unfold(-1, 2 * window + after, window)
-        mask = (mask & spans[:, :, None]).repeat_interleave(num_heads, dim=0)
+    cut = _Cut.of(q.shape[-2], window, is_causal, block_size)
+    mask = cut.window_mask().to(q.device)
+    if padding is None:
+        output = _attend_blocks(*(x.flatten(0, 1) for x in (q, k, v)), mask, cut, scale)
+        return output.unflatten(0, q.shape[:2])
+    check_mask(padding, torch.Size((len(q), 1, 1, cut.seq_len)))
+    # A sequence at a time: its heads share a mask, and the masks of all would take much memory.
+    seen = cut.spans(padding.expand(len(q), -1, -1, -1)[:, 0, 0, :, None]).mT
+    outputs = [
+        _attend_blocks(*qkv, mask & keys, cut, scale)
+        for *qkv, keys in zip(q, k, v, seen, strict=True)
+    ]
+    return torch.stack(outputs)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How a sequence is cut: blocks of `rows` queries, each with so many keys before and after."""
+
+    seq_len: int
+    rows: int
+    window: int
+    before: int
+    after: int
+
+    @classmethod
+    def of(cls, seq_len: int, window: int, is_causal: bool, block_size: int | None) -> "_Cut":
+        check_sizes(window=window)
+        # Further back than the first key there is nothing to see.
+        window = min(window, seq_len)
+        rows = max(MIN_BLOCK, window // 4) if block_size is None else block_size
+        check_sizes(block_size=rows)
+        reach = window - 1
+        return cls(seq_len, min(rows, seq_len), window, reach, 0 if is_causal else reach)
+
+    @property
+    def missing(self) -> int:
+        """What the last block lacks to be full."""
+        return -self.seq_len % self.rows
+
+    def blocks(
+        self, x: Float[Tensor, "heads seq_len dim"]
+    ) -> Float[Tensor, "heads blocks rows dim"]:
+        return functional.pad(x, (0, 0, 0, self.missing)).unflatten(-2, (-1, self.rows))
+
+    def spans(self, x: Tensor) -> Tensor:
+        """(heads, seq_len, dim) to (heads, blocks, span, dim), a view of x with zeros around it."""
+        padded = functional.pad(x, (0, 0, self.before, self.missing + self.after))
+        return padded.unfold(-2, self.before + self.rows + self.after, self.rows).mT
+
+    def window_mask(self) -> Bool[Tensor, "blocks rows span"]:
+        """The window, and the ends of the sequence, for each block and its span."""
+        start = torch.arange(0, self.seq_len, self.rows)[:, None, None]
+        query = start + torch.arange(self.rows)[:, None]
+        key = start + torch.arange(-self.before, self.rows + self.after)
+        near = (key > query - self.window) & (key <= query + self.after)
+        return near & (key >= 0) & (key < self.seq_len)
+
+
+def _attend_blocks(
+    q: Float[Tensor, "heads seq_len head_dim"],
+    k: Float[Tensor, "heads seq_len head_dim"],
+    v: Float[Tensor, "heads seq_len value_dim"],
+    mask: Bool[Tensor, "blocks rows span"],
+    cut: _Cut,
+    scale: float | None,
+) -> Float[Tensor, "heads seq_len value_dim"]:
+    # A mask of four sides, as the fused kernel wants it; with three, torch would take a slow way.
     output = functional.scaled_dot_product_attention(
-        q_blocks, k_blocks, v_blocks, attn_mask=mask, scale=scale
+        cut.blocks(q), cut.spans(k), cut.spans(v), attn_mask=mask[None], scale=scale
     )
-    output = output.flatten(start_dim=1, end_dim=2)[:, :seq_len]
-    return output.unflatten(0, (batch, num_heads))
-
-
-def _pad(x: Tensor, before: int, after: int) -> Float[Tensor, "sequences padded_len dim"]:
-    """Zeros before and behind each head's sequence; heads and batch in one axis."""
-    return functional.pad(x.flatten(end_dim=1), (0, 0, before, after))
-
-
-def _spans(
-    x: Float[Tensor, "sequences padded_len dim"], window: int, after: int
-) -> Float[Tensor, "sequences blocks span dim"]:
-    """What each block of queries may see: its neighbours' keys and its own. A view, no copy."""
-    return x.unfold(1, 2 * window + after, window).mT
-
-
-def _visible(seq_len: int, window: int, is_causal: bool) -> Bool[Tensor, "blocks queries span"]:
-    """The window, and the end of the sequence, inside each block."""
-    start = torch.arange(0, seq_len, window)[:, None, None]
-    query = start + torch.arange(window)[:, None]
-    key = start - window + torch.arange((2 if is_causal else 3) * window)
-    distance = query - key
-    near = (distance < window) & (distance > (-1 if is_causal else -window))
-    return near & (key >= 0) & (key < seq_len)
+    return output.flatten(-3, -2)[..., : cut.seq_len, :]

@@ -4,7 +4,6 @@
 is named twice for a query. The masks of the same patterns are in `lib.masks`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,20 +70,6 @@ def sparse_transformer_fixed_neighbours(
     summaries = _summaries(seq_len, block_size, summary).expand(seq_len, -1)
     own_seen, summary_seen = own <= query, summaries < block
     return _used(torch.cat([own, summaries], dim=1), torch.cat([own_seen, summary_seen], dim=1))
-
-
-def longformer_neighbours(
-    seq_len: int, *, window: int, dilation: int = 1, positions: Sequence[int] = ()
-) -> Neighbours:
-    """`masks.longformer` but for the global tokens' own rows, which see everything."""
-    local = dilated_neighbours(seq_len, window=window, dilation=dilation, is_causal=False)
-    chosen = torch.tensor(sorted(set(positions)), dtype=torch.int64)
-    near = local.seen & ~torch.isin(local.index, chosen)
-    everyone = chosen.expand(seq_len, -1)
-    return _used(
-        torch.cat([local.index, everyone], dim=1),
-        torch.cat([near, torch.ones_like(everyone, dtype=torch.bool)], dim=1),
-    )
 
 
 def _summaries(seq_len: int, block_size: int, summary: int) -> Int[Tensor, " keys"]:
