@@ -2,8 +2,8 @@
 
 Read in this order: `attend`, `scores`, `dot_product`, `saturation`, `hard`; `multi_head`,
 `pruning`, `latent`; `seq2seq`. Then what moves fewer bytes: `chunked`, `online_softmax`, `flash`,
-`tiled`; and what computes less: `local`, `neighbours`, `sparse`, `linear`, `performer`,
-`linformer`.
+`tiled`; and what computes less: `local`, `neighbours`, `sparse_tiles`, `sparse`, `linear`,
+`performer`, `linformer`.
 """
 
 from lib.attention.attend import attend, attend_loop, drop_weights, masked_softmax
@@ -25,6 +25,7 @@ from lib.attention.sparse import (
     block_sparse_attention,
     gathered_attention,
     longformer_attention,
+    sparse_attention,
 )
 from lib.attention.tiled import tiled_attention
 
@@ -62,5 +63,6 @@ __all__ = [
     "scaled_dot_product_attention",
     "scaled_dot_scores",
     "softmax_jacobian",
+    "sparse_attention",
     "tiled_attention",
 ]

@@ -1,8 +1,8 @@
 """GPU memory: what it is made of, what operations move through it, what must be kept in it.
 
 Read in this order: `cost`, `traffic`; `devices` and the `data_sheets` behind them, `roofline`,
-`hierarchy`, `tiling`, `flash`; `shapes`, `layer`, `parameters`, `storage`, `activations`,
-`steps`; and for the machine at hand `contention`, `machine`, `speeds`, `measure`.
+`hierarchy`, `tiling`, `flash`, `sub_quadratic`; `shapes`, `layer`, `parameters`, `storage`,
+`activations`, `steps`; and for the machine at hand `contention`, `machine`, `speeds`, `measure`.
 """
 
 from lib.memory.activations import activation_bytes
