@@ -6,7 +6,7 @@ PATH   := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PATH
 PYTEST_ARGS ?=
 
-.PHONY: help book serve test notebooks assignments bench lab lint lock clean
+.PHONY: help book serve test notebooks assignments grade attacks doctor bench lab lint lock clean
 
 help:
 	@echo "make book         build the site to _build/html"
@@ -15,6 +15,9 @@ help:
 	@echo "make lab          open the chapters in JupyterLab"
 	@echo "make notebooks    execute the chapters again"
 	@echo "make assignments  write the students' versions of the assignments"
+	@echo "make grade        grade a class: ASSIGNMENT=task2-memory FROM=submissions.zip"
+	@echo "make attacks      try every known attack on the grader"
+	@echo "make doctor       say what this machine's sandbox holds"
 	@echo "make bench        time the library against its peers"
 	@echo "make lint         check the style of the code"
 	@echo "make lock         resolve the packages anew"
@@ -46,11 +49,20 @@ notebooks: everything
 assignments: everything
 	@$(RUN) -m tools.assignments
 
+grade: everything
+	@$(RUN) -m grading grade $(ASSIGNMENT) $(if $(FROM),--from "$(FROM)") $(GRADE_ARGS)
+
+attacks: everything
+	@$(RUN) -m tests.grading.attacks
+
+doctor: everything
+	@$(RUN) -m grading doctor
+
 bench: everything
 	@$(RUN) -m tests.bench
 
 lint: everything
-	@$(RUN) -m ruff check lib tools tests exercises _ext chapters
+	@$(RUN) -m ruff check lib tools tests exercises grading _ext chapters
 
 lock: everything
 	@$(RUN) -m tools.lock

@@ -45,3 +45,9 @@ c.GenerateFeedback.preprocessors = [
     CSSHTMLHeaderPreprocessor,
     Summarise,
 ]
+
+# `SPLIT_GRADING=1 nbgrader autograde ...` runs submissions in the sandbox, apart from the tests.
+if os.environ.get("SPLIT_GRADING"):
+    from grading.plugin import configure
+
+    configure(c)

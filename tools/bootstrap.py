@@ -4,7 +4,7 @@ Needs nothing but Python 3.11 or newer, since it runs before anything is install
 
     python3 tools/bootstrap.py site     what building the book needs (no torch)
     python3 tools/bootstrap.py all      the library, the tests, nbgrader
-    python3 tools/bootstrap.py system   Chromium and bubblewrap, through apt where that is allowed
+    python3 tools/bootstrap.py system   Chromium, bubblewrap, PostgreSQL, through apt where allowed
 """
 
 import hashlib
@@ -22,7 +22,9 @@ LOCKS = {
     "site": ["requirements-site.lock"],
     "all": ["requirements-site.lock", "requirements.lock", "requirements-weights.lock"],
 }
-SYSTEM = {"chromium": "chromium", "bwrap": "bubblewrap"}
+SYSTEM = {"chromium": "chromium", "bwrap": "bubblewrap", "postgres": "postgresql"}
+# Debian keeps a server's programs out of the PATH.
+ELSEWHERE = {"postgres": "/usr/lib/postgresql"}
 
 
 def say(message: str) -> None:
@@ -103,9 +105,15 @@ def lock_lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
+def _has(command: str) -> bool:
+    """Whether a command is in the PATH, or where its package puts it instead."""
+    places = Path(ELSEWHERE.get(command, "/nonexistent")).glob(f"*/bin/{command}")
+    return bool(shutil.which(command) or any(places))
+
+
 def install_system_packages() -> None:
-    """Chromium for the site's tests, bubblewrap for the sandbox's."""
-    missing = {command: name for command, name in SYSTEM.items() if not shutil.which(command)}
+    """Chromium for the site's tests, bubblewrap for the sandbox's, PostgreSQL for a gradebook's."""
+    missing = {command: name for command, name in SYSTEM.items() if not _has(command)}
     if not missing or apt_install(*missing.values(), "fonts-dejavu-core"):
         return
     names = ", ".join(missing.values())

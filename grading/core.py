@@ -1,0 +1,312 @@
+"""Grade one submission: the student's cells in one sandbox, the tests in another.
+
+    with Grader() as grader:
+        result = grader.grade(problem, student_cells, secret)
+
+`grade` never raises for a bad submission. A test without a verdict has no points.
+"""
+
+import ast
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Literal
+
+from grading.sandbox import Limits, NoSandboxError
+from grading.worker import Side, Watch, WorkerError, memory_file
+
+Kind = Literal["student", "locked", "test", "markdown"]
+Status = Literal["passed", "failed", "error", "timeout", "lost"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that is no test: the student's own, or a locked one that comes from the source.
+
+    `cell_id` is nbgrader's grade_id where there is one. In a submission a cell with the id of a
+    locked cell or of a test marks only the place: what runs there is the source's version.
+    """
+
+    source: str
+    cell_id: str | None = None
+    kind: Kind = "student"
+
+
+@dataclass(frozen=True)
+class TestCell:
+    """A locked test of the source notebook, hidden tests included."""
+
+    grade_id: str
+    source: str
+    points: float
+
+    __test__ = False  # the name is no invitation to pytest
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A source notebook: its cells in order, as `Cell` (with solutions) and `TestCell`."""
+
+    name: str
+    cells: tuple[Cell | TestCell, ...]
+
+    @property
+    def tests(self) -> tuple[TestCell, ...]:
+        """The tests, in order."""
+        return tuple(cell for cell in self.cells if isinstance(cell, TestCell))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one test. `message` and `student_output` are bounded, and not yet escaped."""
+
+    grade_id: str
+    points: float
+    max_points: float
+    status: Status
+    message: str = ""
+    student_output: str = ""
+    seconds: float = 0.0
+    plots: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdicts on a submission, one for each test of the problem, in its order."""
+
+    verdicts: tuple[Verdict, ...]
+    tier: str
+    unsafe: bool
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def points(self) -> float:
+        """The sum over all tests."""
+        return sum(verdict.points for verdict in self.verdicts)
+
+
+def steps(problem: Problem, student_cells: Sequence[Cell | str]) -> Iterator[Cell | TestCell]:
+    """What runs, in order: the student's cells, and the source's locked cells and tests.
+
+    A `Cell` whose id is that of a locked cell or a test marks where the source's version runs.
+    Those run in the source's order, each once, whatever a submission does to them: one that is
+    missing runs before the next one, or at the end. Plain strings have no marks: they take the
+    places of the source's own student cells, and those that are too many come with the last.
+    """
+    fixed = [cell for cell in problem.cells if not _is_students(cell)]
+    if all(isinstance(cell, str) for cell in student_cells):
+        yield from _by_place(problem, [Cell(source) for source in student_cells])
+        return
+    places = {_identity(cell): place for place, cell in enumerate(fixed)}
+    done = 0
+    for cell in student_cells:
+        cell = Cell(cell) if isinstance(cell, str) else cell
+        place = places.get(_identity(cell)) if _identity(cell) else None
+        if place is not None:
+            yield from fixed[done : place + 1]
+            done = max(done, place + 1)
+        elif cell.kind == "student":
+            yield cell
+    yield from fixed[done:]
+
+
+def _by_place(problem: Problem, own: list[Cell]) -> Iterator[Cell | TestCell]:
+    slots = sum(map(_is_students, problem.cells))
+    if not slots:
+        yield from own
+    for cell in problem.cells:
+        if not _is_students(cell):
+            yield cell
+            continue
+        slots -= 1
+        taken = own[:1] if slots else own
+        own = own[len(taken) :]
+        yield from taken
+
+
+def _is_students(cell: Cell | TestCell) -> bool:
+    return isinstance(cell, Cell) and cell.kind == "student"
+
+
+def _identity(cell: Cell | TestCell) -> str | None:
+    return cell.grade_id if isinstance(cell, TestCell) else cell.cell_id
+
+
+class Grader:
+    """Two sandboxed parents with torch loaded, which fork for each submission.
+
+    Raises `NoSandboxError` where there are no walls and `unsafe` was not asked for.
+    """
+
+    def __init__(self, limits: Limits | None = None, unsafe: bool = False) -> None:
+        self.limits, self.unsafe = limits or Limits(), unsafe
+        self._sides: dict[str, Side] = {}
+        self._rehearsed: set[tuple[Problem, str]] = set()
+        self._warm: dict[str, set[str]] = {"student": set(), "test": set()}
+        self.tier = "none"
+
+    def __enter__(self) -> "Grader":
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End both parents and whatever still runs below them."""
+        for side in self._sides.values():
+            side.close()
+        self._sides.clear()
+
+    def _start(self) -> None:
+        for role in ("student", "test"):
+            self._sides[role] = Side(role, self.limits, self.unsafe)
+        try:
+            for role, side in self._sides.items():
+                side.wait_until_ready()
+                side.warm(sorted(self._warm[role]))
+            self._rehearsed.clear()
+        except WorkerError as error:
+            self.close()
+            raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
+        memory = "cgroup" if self._sides["student"].limited_by_cgroup else "watchdog"
+        user = "root" if os.geteuid() == 0 else "user"
+        self.tier = "none (unsafe)" if self.unsafe else f"bubblewrap, {user}, {memory}"
+
+    def grade(self, problem: Problem, student_cells: Sequence[Cell | str], secret: str) -> Result:
+        """Run a submission; never raises for a bad one. No verdict, no points."""
+        started, notes, said = time.monotonic(), [], []
+        for attempt in (1, 2):
+            try:
+                self._prepare(problem, secret)
+                said = self._run(problem, list(steps(problem, student_cells)), secret, notes)
+                break
+            except (WorkerError, OSError) as error:
+                self.close()
+                self._start()
+                if attempt == 2:
+                    notes.append(f"the sandbox failed twice: {error}")
+        verdicts = tuple(_verdict(test, said) for test in problem.tests)
+        seconds = time.monotonic() - started
+        return Result(verdicts, self.tier, self.unsafe, tuple(notes), seconds)
+
+    def alive(self) -> int:
+        """How many processes of submissions there still are; 0 between two of them."""
+        return sum(len(side.children()) for side in self._sides.values())
+
+    def _prepare(self, problem: Problem, secret: str) -> None:
+        """Let the parents load what this problem's own cells import."""
+        for role in ("student", "test"):
+            cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
+            new = {name for cell in cells for name in _modules(cell.source)} - self._warm[role]
+            if new:
+                self._sides[role].warm(sorted(new))
+                self._warm[role] |= new
+        if (problem, secret) not in self._rehearsed:
+            self._rehearsed.add((problem, secret))
+            self._sides["test"].rehearse([cell.source for cell in problem.cells], secret)
+
+    def _run(
+        self, problem: Problem, plan: list[Cell | TestCell], secret: str, notes: list[str]
+    ) -> list[dict]:
+        cells = [cell.source for cell in plan if isinstance(cell, Cell)]
+        jobs = {"student": {"cells": cells}, "test": self._test_job(problem, plan, secret)}
+        ours, theirs = socket.socketpair()
+        output, printed = os.pipe()
+        verdicts, told = os.pipe()
+        handles = [output, verdicts]
+        try:
+            files = {role: memory_file(json.dumps(job).encode()) for role, job in jobs.items()}
+            self._sides["student"].fork([theirs.fileno(), printed, files["student"]], self.limits)
+            self._sides["test"].fork([ours.fileno(), told, files["test"]], self.limits)
+            for handle in (printed, told, *files.values()):
+                os.close(handle)
+            ours.close()
+            theirs.close()
+            return self._watch(output, verdicts, notes)
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def _watch(self, output: int, verdicts: int, notes: list[str]) -> list[dict]:
+        student, test = self._sides["student"], self._sides["test"]
+        watch = Watch(verdicts, output, self.limits.output)
+
+        def too_large() -> bool:
+            if student.limited_by_cgroup or student.resident() <= self.limits.memory:
+                return False
+            notes.append(f"used more than {self.limits.memory >> 20} MiB of memory and was stopped")
+            student.kill()
+            student.ended(10)
+            return False
+
+        def check() -> bool:
+            return student.forked and too_large()
+
+        deadline = time.monotonic() + self.limits.submission_seconds
+        if not watch.until(deadline, check):
+            notes.append(f"stopped after {self.limits.submission_seconds:g} seconds")
+        for side in (test, student):
+            if side.forked:
+                side.kill()
+                side.ended(10)
+        return watch.said()
+
+    def _test_job(self, problem: Problem, plan: list[Cell | TestCell], secret: str) -> dict:
+        source = [cell.source for cell in problem.cells if isinstance(cell, Cell)]
+        return {
+            "secret": secret,
+            "imports": [line for text in source for line in _imports(text)],
+            "cell_seconds": self.limits.cell_seconds,
+            "test_seconds": self.limits.test_seconds,
+            "steps": [
+                {"kind": "test", **asdict(cell)}
+                if isinstance(cell, TestCell)
+                else {"kind": cell.kind, "source": cell.source}
+                for cell in plan
+            ],
+        }
+
+
+def _verdict(test: TestCell, said: list[dict]) -> Verdict:
+    mine = [row for row in said if row.get("grade_id") == test.grade_id]
+    if len(mine) != 1:
+        return Verdict(test.grade_id, 0.0, test.points, "lost", "this test did not come to an end")
+    row = mine[0]
+    return Verdict(
+        test.grade_id,
+        row["points"] if row["status"] == "passed" else 0.0,
+        test.points,
+        row["status"],
+        row["message"],
+        row["student_output"],
+        row["seconds"],
+        tuple(bytes.fromhex(plot) for plot in row["plots"]),
+    )
+
+
+def _imports(source: str) -> Iterator[str]:
+    """The import statements at the top level of a cell of the source."""
+    with contextlib.suppress(SyntaxError):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield ast.unparse(node)
+
+
+def _modules(source: str) -> Iterator[str]:
+    """Every module that a cell imports, in functions too."""
+    with contextlib.suppress(SyntaxError):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)

@@ -1,0 +1,162 @@
+"""The sandboxed parent of one side: torch is loaded once, and a fork serves each submission.
+
+    python -m grading.zygote {student,test} FD [unsafe]
+
+FD is the socket over which the grader sends orders, one JSON object a packet.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import warnings
+from typing import Any
+
+from grading import sandbox
+
+CHANNEL, OUTPUT, JOB = 3, 1, 4
+PACKET = 1 << 16
+
+
+def main() -> None:
+    """Warm up, say so, and serve orders until the grader closes the socket."""
+    role, control = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
+    unsafe = sys.argv[3:] == ["unsafe"]
+    if not unsafe:
+        sandbox.hide_memory()
+    _warm()
+    control.send(b'{"ready": true}')
+    while packet := _orders(control):
+        order, handles = packet
+        if order["op"] == "warm":
+            control.send(json.dumps({"warm": _import(order["modules"])}).encode())
+        elif order["op"] == "rehearse":
+            importlib.import_module("grading.trusted").rehearse(handles.pop())
+            _freeze()
+            control.send(b'{"rehearsed": true}')
+        elif order["op"] == "fork":
+            control.send(json.dumps(_serve(role, control, order, handles, unsafe)).encode())
+        for handle in handles:
+            os.close(handle)
+
+
+def _orders(control: socket.socket) -> tuple[dict, list[int]] | None:
+    data, handles, _, _ = socket.recv_fds(control, PACKET, 4)
+    return (json.loads(data), handles) if data else None
+
+
+def _warm() -> None:
+    """Load what submissions load: torch, and what its comparisons import when first used."""
+    import random  # noqa: F401
+
+    import numpy  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    torch.testing.assert_close(torch.ones(2), torch.ones(2))
+    with contextlib.suppress(AssertionError):
+        torch.testing.assert_close(torch.ones(2), torch.zeros(2))
+    _import(["grading.student", "grading.trusted", "matplotlib.pyplot", "inspect", "tomllib"])
+    _freeze()
+
+
+def _import(modules: list[str]) -> list[str]:
+    """Import modules; returns those that could not be."""
+    failed = []
+    for name in modules:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except Exception:
+            failed.append(name)
+    _freeze()
+    return failed
+
+
+def _freeze() -> None:
+    """What is loaded by now is no garbage: the children need not touch its pages."""
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(
+    role: str, control: socket.socket, order: dict, handles: list[int], unsafe: bool
+) -> dict:
+    """One submission: fork, wait for the end or for the order to kill it."""
+    report, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        control.close()
+        os.close(report)
+        _child(role, order, handles, told, unsafe)
+    os.close(told)
+    watched = os.pidfd_open(child)
+    inner = os.read(report, 32)
+    os.close(report)
+    poll = select.poll()
+    poll.register(watched, select.POLLIN)
+    poll.register(control, select.POLLIN)
+    while not any(ready == watched for ready, _ in poll.poll()):
+        data = control.recv(PACKET)
+        if not data or json.loads(data).get("op") == "kill":
+            for pid in filter(None, [int(inner or 0), child if role == "test" else 0]):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if not inner and role == "student":
+                os.kill(child, signal.SIGKILL)
+    os.close(watched)
+    status = os.waitpid(child, 0)[1]
+    return {"ended": os.waitstatus_to_exitcode(status)}
+
+
+def _child(role: str, order: dict, handles: list[int], told: int, unsafe: bool) -> Any:
+    """In the fork: walls for the student, then the side's own loop. It never returns."""
+    limits = sandbox.Limits(**order["limits"])
+    try:
+        if role == "student" and not unsafe:
+            sandbox.own_namespaces(limits.tmp_size)
+            inner = os.fork()
+            if inner:
+                os.write(told, str(inner).encode())
+                os.close(told)
+                for handle in handles:
+                    os.close(handle)
+                code = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+                os._exit(code if code >= 0 else 128 - code)
+            sandbox.die_with_parent()
+        else:
+            os.write(told, b"0" if role == "test" else str(os.getpid()).encode())
+        _arrange(handles)
+        sandbox.limit_resources(limits)
+        if not unsafe:
+            sandbox.drop_capabilities()
+            sandbox.deny_system_calls()
+        side = importlib.import_module(f"grading.{'student' if role == 'student' else 'trusted'}")
+        side.main(socket.socket(fileno=CHANNEL), JOB)
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+    os._exit(0)
+
+
+def _arrange(handles: list[int]) -> None:
+    """Put channel, output and job where the sides expect them, and close everything else."""
+    high = [os.dup2(handle, 900 + place) for place, handle in enumerate(handles)]
+    empty = os.open("/dev/null", os.O_RDWR)
+    os.dup2(empty, 0)
+    os.dup2(high[1], 1)
+    os.dup2(high[1] if len(high) == 3 else empty, 2)
+    os.dup2(high[0], CHANNEL)
+    os.dup2(high[2], JOB)
+    os.closerange(JOB + 1, 1024)
+
+
+if __name__ == "__main__":
+    main()
