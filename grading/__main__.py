@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exercises.course import course_secret
-from grading.batch import Batch, Outcome, Run, in_order
+from grading.batch import Cohort, Outcome, Run, in_order
 from grading.course import Course, grade_course, write_feedback
 from grading.feedback import write_page
 from grading.intake import collect
@@ -71,10 +71,10 @@ def run_notebook(options: argparse.Namespace) -> int:
     name = source.problem.name
     with tempfile.TemporaryDirectory() as quarantine:
         handed_in = collect(options.submissions, [name], Path(quarantine))
-        batch = Batch(
+        cohort = Cohort(
             {name: source}, handed_in, course_secret(), runner(options), None, options.unsafe
         )
-        outcomes = in_order(list(batch.outcomes()))
+        outcomes = in_order(list(cohort.outcomes()))
     if options.csv:
         write_page(options.csv, grades_csv(outcomes, source.max_points))
     if options.json:

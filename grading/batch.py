@@ -59,7 +59,7 @@ class Outcome:
         return lines
 
 
-class Batch:
+class Cohort:
     """Everybody's notebooks on their way to a result; `outcomes()` yields each student once."""
 
     def __init__(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grading import gradebook
-from grading.batch import Batch, Outcome, Run, in_order
+from grading.batch import Cohort, Outcome, Run, in_order
 from grading.feedback import feedback_page, write_page
 from grading.intake import HandedIn
 from grading.notebooks import SourceNotebook, read_source
@@ -50,20 +50,20 @@ def grade_course(
 ) -> list[Outcome]:
     """Grade everybody into the gradebook; returns the outcomes, students in order."""
     sources = course.sources()
-    batch = Batch(sources, handed_in, secret, run, course.work / "verdicts", unsafe)
+    cohort = Cohort(sources, handed_in, secret, run, course.work / "verdicts", unsafe)
     done = []
     with gradebook.opened(course.db_url) as book:
         book_id = gradebook.register(book, course.assignment, list(sources.values()))
-        for outcome in batch.outcomes():
+        for outcome in cohort.outcomes():
             _record(course, book, book_id, sources, outcome)
             cells = {n: replace(each, cells=()) for n, each in outcome.submissions.items()}
             outcome.submissions = cells
             done.append(outcome)
     outcomes = in_order(done)
     most = sum(source.max_points for source in sources.values())
-    seconds = batch.progress.seconds
+    seconds = cohort.progress.seconds
     title = f"{course.assignment}: report"
-    write_page(course.work / "report.html", report_page(title, outcomes, seconds, batch.graded))
+    write_page(course.work / "report.html", report_page(title, outcomes, seconds, cohort.graded))
     write_page(course.work / "grades.csv", grades_csv(outcomes, most))
     return outcomes
 

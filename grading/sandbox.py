@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = "/book"
 NOBODY = 60001
 MIB = 1 << 20
+FRESH = ("/tmp", "/home", "/box")
+# What lies below /usr and is no student's to read: nbgrader's exchange, with everybody's work.
+COVERED = ("/usr/local/share/nbgrader",)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ def command(
     if root:
         for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
             arguments += ["--cap-add", name]
-    arguments += [*_system(), *_python(), *_repository(visible)]
-    for folder, size in (("/tmp", tmp_size), ("/home", tmp_size), ("/box", tmp_size)):
-        arguments += ["--perms", "1777", "--size", str(size), "--tmpfs", folder]
+    arguments += _system()
+    for folder in FRESH:  # before Python, which may lie below one of them
+        arguments += ["--perms", "1777", "--size", str(tmp_size), "--tmpfs", folder]
+    arguments += [*_python(), *_repository(visible)]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/box"]
     for name, value in ENVIRONMENT.items():
         arguments += ["--setenv", name, value]
@@ -97,17 +101,29 @@ def _system() -> list[str]:
             arguments += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
         elif Path("/", name).exists():
             arguments += ["--ro-bind", f"/{name}", f"/{name}"]
+    for folder in filter(os.path.isdir, COVERED):
+        arguments += ["--tmpfs", folder]
     return [*arguments, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
 
 def _python() -> list[str]:
-    """The virtual environment and the Python it was made from, under their own names."""
-    folders = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    """The virtual environment and the Python it was made from, under their own names.
+
+    Raises `NoSandboxError` if the repository, with its tests and secrets, lies within.
+    """
     arguments: list[str] = []
-    for folder in sorted(folders):
-        if not folder.is_relative_to("/usr"):
+    for folder in (*interpreter_folders(), Path("/usr")):
+        if ROOT.is_relative_to(folder):
+            raise NoSandboxError(f"{ROOT} lies in {folder}, which submissions see: move it out")
+        if folder != Path("/usr"):
             arguments += [*_parents(folder), "--ro-bind", str(folder), str(folder)]
     return arguments
+
+
+def interpreter_folders() -> list[Path]:
+    """Where this Python and its packages lie, but for what is in /usr."""
+    folders = {Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+    return [folder for folder in sorted(folders) if not folder.is_relative_to("/usr")]
 
 
 def _repository(visible: list[str]) -> list[str]:
@@ -130,7 +146,7 @@ CLONE_NEW = {
     "ns": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000,
     "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000,
 }  # fmt: skip
-MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 0x40000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 4, 38, 22, 24
 PR_SET_PDEATHSIG = 1
 
@@ -148,7 +164,8 @@ def _checked(result: int, what: str) -> None:
 def own_namespaces(tmp_size: int) -> None:
     """Namespaces of its own for what is forked next, and fresh folders in the place of the shared.
 
-    Covers /proc: through it one could reach the parent.
+    Covers /proc: through it one could reach the parent. The interpreter stays in sight where it
+    lies below a folder that is covered.
     """
     libc, user, group = _libc(), os.getuid(), os.getgid()
     flags = 0
@@ -161,10 +178,17 @@ def own_namespaces(tmp_size: int) -> None:
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
     hide_memory()
     _checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount")
-    for folder in ("/tmp", "/home", "/box", "/dev/shm"):
+    below = [f for f in interpreter_folders() if any(f.is_relative_to(top) for top in FRESH)]
+    kept = [(folder, os.open(folder, os.O_PATH)) for folder in below]
+    for folder in (*FRESH, "/dev/shm"):
         options = f"size={tmp_size},mode=700,nr_inodes=4096".encode()
         flags = MS_NOSUID | MS_NODEV
         _checked(libc.mount(b"tmpfs", folder.encode(), b"tmpfs", flags, options), f"mount {folder}")
+    for folder, handle in kept:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = f"/proc/self/fd/{handle}".encode()
+        _checked(libc.mount(there, bytes(folder), None, MS_BIND | MS_REC, None), f"bind {folder}")
+        os.close(handle)
     _checked(libc.mount(b"tmpfs", b"/proc", b"tmpfs", MS_NOSUID | MS_NODEV, b"size=4096"), "/proc")
     os.chdir("/box")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from grading import gradebook
-from grading.batch import Batch
+from grading.batch import Cohort
 from grading.core import Result, Verdict
 from grading.course import Course, grade_course, write_feedback
 from grading.feedback import feedback_page
@@ -211,10 +211,10 @@ def test_pages_hold_no_markup_of_students_and_no_test(course: Course, tmp_path: 
 
 
 def test_a_formula_in_the_table_is_text(tmp_path: Path) -> None:
-    batch = Batch(
+    cohort = Cohort(
         {NAME: SOURCE}, collect(a_class(tmp_path / "in"), [NAME], tmp_path / "q"), "s", Counting()
     )
-    outcomes = list(batch.outcomes())
+    outcomes = list(cohort.outcomes())
     outcomes[0].student = "=cmd()"
     assert "'=cmd()" in grades_csv(outcomes, 40) and "=cmd()" in grades_json(outcomes)
     assert "Commonest mistakes" in report_page("t", outcomes, 1.0, 2)
@@ -351,7 +351,7 @@ def _on_cluster(folder: Path, tmp_path: Path, address: str, victim: subprocess.P
             yield key, result
 
     handed_in = collect(folder, [NAME], tmp_path / "quarantine")
-    return list(Batch({NAME: SOURCE}, handed_in, "s", run).outcomes()), ran
+    return list(Cohort({NAME: SOURCE}, handed_in, "s", run).outcomes()), ran
 
 
 def _until(true, seconds: float = 60) -> None:
