@@ -9,6 +9,7 @@ import json
 import math
 import socket
 import struct
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ MAX_DEPTH = 32
 MAX_NODES = 200_000
 MAX_DIMENSIONS = 16
 MAX_INT_BITS = 10_000
+AT_ONCE = 1 << 16
 
 _PREFIX = struct.Struct("!4sIH")
 _LENGTH = struct.Struct("!I")
@@ -46,6 +48,10 @@ TORCH_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 NUMPY_DTYPES = {name: np.dtype(name) for name in _DTYPES if name != "bfloat16"}
 NUMPY_DTYPES |= {name: np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 
+_SEQUENCES = {"l": list, "t": tuple, "s": set, "fs": frozenset}
+_DICTIONARIES = {"d": dict, "od": OrderedDict}
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 Message = tuple[dict, list[bytes]]
 Hook = Callable[[Any], Any]
 
@@ -56,18 +62,45 @@ class WireError(Exception):
 
 def send(channel: socket.socket, header: dict, buffers: list[bytes]) -> None:
     """Write one message. Raises `WireError` if it is over a limit."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = _to_json(header).encode()
     if len(text) > MAX_HEADER or len(buffers) > MAX_BUFFERS:
         raise WireError(f"a message of {len(text)} bytes and {len(buffers)} buffers is too large")
     if sum(map(len, buffers)) > MAX_BYTES:
         raise WireError(f"the tensors of a message are larger than {MAX_BYTES} bytes")
     lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
-    channel.sendall(_PREFIX.pack(MAGIC, len(text), len(buffers)) + lengths + text)
-    for buffer in buffers:
-        channel.sendall(buffer)
+    head = _PREFIX.pack(MAGIC, len(text), len(buffers)) + lengths + text
+    small = sum(map(len, buffers)) <= AT_ONCE
+    for part in [b"".join([head, *buffers])] if small else [head, *buffers]:
+        channel.sendall(part)
 
 
-def receive(channel: socket.socket) -> Message:
+class ReadAhead:
+    """A socket read in large pieces: a small message takes one system call, not one for each part.
+
+    `until` is the moment after which nothing is read any more: `TimeoutError`.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel, self._ahead, self.until = channel, memoryview(b""), math.inf
+
+    def recv_into(self, view: memoryview) -> int:
+        """Fill some of `view`; the number of bytes, 0 at the end."""
+        if not self._ahead:
+            if len(view) >= AT_ONCE:
+                return self._in_time(self._channel.recv_into(view))
+            self._ahead = memoryview(self._channel.recv(AT_ONCE))
+            self._in_time(0)
+        count = min(len(view), len(self._ahead))
+        view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+        return count
+
+    def _in_time(self, count: int) -> int:
+        if time.monotonic() > self.until:
+            raise TimeoutError
+        return count
+
+
+def receive(channel: socket.socket | ReadAhead) -> Message:
     """Read one message. Raises `WireError` for a bad one, `EOFError` at the end."""
     magic, length, count = _PREFIX.unpack(_exactly(channel, _PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER or count > MAX_BUFFERS:
@@ -79,7 +112,7 @@ def receive(channel: socket.socket) -> Message:
     return header, [_exactly(channel, size) for size in sizes]
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
+def _exactly(channel: socket.socket | ReadAhead, size: int) -> bytes:
     data = bytearray(size)
     view, done = memoryview(data), 0
     while done < size:
@@ -113,7 +146,7 @@ class Encoder:
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("a value is nested too deep or has too many parts to be passed on")
         kind = type(value)
-        if value is None or kind is bool:
+        if value is None or kind in (bool, float, str):
             return value
         if isinstance(value, np.generic):
             return self._numpy(np.asarray(value), "ns")
@@ -213,12 +246,11 @@ class MessageDecoder:
 
     def _tagged(self, node: list, depth: int) -> Any:
         tag, rest = node[0], node[1:]
-        if tag in ("l", "t", "s", "fs"):
-            items = [self(item, depth) for item in self._list(rest[0])]
-            return {"l": list, "t": tuple, "s": set, "fs": frozenset}[tag](items)
-        if tag in ("d", "od"):
-            pairs = [[self(k, depth), self(v, depth)] for k, v in self._list(rest[0])]
-            return {"d": dict, "od": OrderedDict}[tag](pairs)
+        if tag in _SEQUENCES:
+            return _SEQUENCES[tag](self(item, depth) for item in self._list(rest[0]))
+        if tag in _DICTIONARIES:
+            pairs = ((self(k, depth), self(v, depth)) for k, v in self._list(rest[0]))
+            return _DICTIONARIES[tag](pairs)
         if tag == "T":
             return self._torch(*rest)
         if tag in ("n", "ns"):

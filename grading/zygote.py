@@ -21,7 +21,7 @@ from typing import Any
 from grading import sandbox
 
 CHANNEL, OUTPUT, JOB = 3, 1, 4
-PACKET = 1 << 16
+PACKET = 1 << 17
 SHARED = ("grading.student", "grading.trusted", "matplotlib.pyplot", "inspect", "tomllib")
 # What numpy and torch load when first used.
 LAZY = ("numpy.random",)
@@ -47,9 +47,9 @@ def main() -> None:
         if order["op"] == "warm":
             control.send(json.dumps({"warm": _import(order["modules"])}).encode())
         elif order["op"] == "rehearse":
-            importlib.import_module("grading.trusted").rehearse(handles.pop())
+            loaded = importlib.import_module("grading.trusted").rehearse(handles.pop())
             _freeze()
-            control.send(b'{"rehearsed": true}')
+            control.send(json.dumps({"loaded": loaded}).encode())
         elif order["op"] == "fork":
             control.send(json.dumps(_serve(role, control, order, handles, unsafe)).encode())
         for handle in handles:
