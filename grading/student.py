@@ -127,7 +127,7 @@ class Student:
         self.objects[self.count] = value
         return self.count
 
-    def encode(self, value: Any) -> tuple[Any, list[bytes]]:
+    def encode(self, value: Any, first: int = 0) -> tuple[Any, list[bytes]]:
         def tensor(given: torch.Tensor) -> dict | list | None:
             if isinstance(given, torch.nn.Parameter) or (
                 given.is_leaf and given.requires_grad and id(given) not in self.inputs
@@ -137,7 +137,7 @@ class Student:
                 return [kind, self.keep(given), given.requires_grad, plain]
             return {"g": self.keep(given)} if given.requires_grad else None
 
-        encoder = wire.Encoder(self._handle, tensor)
+        encoder = wire.Encoder(self._handle, tensor, first)
         return encoder(value), encoder.buffers
 
     def _handle(self, value: Any) -> list:
@@ -203,8 +203,7 @@ class Student:
             changes = [(key, new) for key, new, old in self.changed if _version(new) != old]
             self.alarm.set(late_before)
             if changes:
-                encoded, more = self.encode(changes)
-                header["changed"] = _shift(encoded, len(data))
+                header["changed"], more = self.encode(changes, first=len(data))
                 data += more
         except EOFError:
             os._exit(0)
@@ -338,19 +337,6 @@ def _version(value: Any) -> Any:
     if isinstance(value, dict):
         return [(id(k), id(v), _version(v)) for k, v in value.items()]
     return None
-
-
-def _shift(node: Any, by: int) -> Any:
-    """Let the buffers of an encoded value start at a later place."""
-    if type(node) is not list or not node:
-        return node
-    if node[0] == "T":
-        return [*node[:3], node[3] + by, node[4]]
-    if node[0] in ("n", "ns"):
-        return [*node[:3], node[3] + by]
-    if node[0] in ("b", "ba"):
-        return [node[0], node[1] + by]
-    return [_shift(item, by) if type(item) is list else item for item in node]
 
 
 def _plain(operation: Callable) -> Callable:

@@ -199,11 +199,9 @@ class Link:
         if watched is None:
             return encoder(value), encoder.buffers
         function, args, kwargs = value
-        return ["l", [
-            encoder(function),
-            ["l", [self._watched(encoder, item, watched) for item in args]],
-            ["d", [[key, self._watched(encoder, item, watched)] for key, item in kwargs.items()]],
-        ]], encoder.buffers  # fmt: skip
+        parts = [[self._watched(encoder, v, watched) for v in vs] for vs in (args, kwargs.values())]
+        node = ["l", [encoder(function), ["l", parts[0]], ["d", list(kwargs), parts[1]]]]
+        return node, encoder.buffers
 
     def _watched(self, encoder: wire.Encoder, value: Any, watched: dict) -> Any:
         """Mark what the student could change in place, so that a change is told."""

@@ -49,6 +49,7 @@ NUMPY_DTYPES = {name: np.dtype(name) for name in _DTYPES if name != "bfloat16"}
 NUMPY_DTYPES |= {name: np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 
 _SEQUENCES = {"l": list, "t": tuple, "s": set, "fs": frozenset}
+_PLAIN = frozenset({type(None), bool, int, float, str})
 _DICTIONARIES = {"d": dict, "od": OrderedDict}
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -134,12 +135,17 @@ def parse(text: bytes) -> dict:
     return header
 
 
+def _all_plain(items: list) -> bool:
+    """Whether all items are their own encoding."""
+    return _PLAIN.issuperset(map(type, items))
+
+
 class Encoder:
     """Values to JSON, tensors into `buffers`; `other` encodes what is no plain value."""
 
-    def __init__(self, other: Hook, tensor: Hook | None = None) -> None:
+    def __init__(self, other: Hook, tensor: Hook | None = None, first: int = 0) -> None:
         self.buffers: list[bytes] = []
-        self._other, self._tensor, self._nodes = other, tensor, 0
+        self._other, self._tensor, self._nodes, self._first = other, tensor, 0, first
 
     def __call__(self, value: Any, depth: int = 0) -> Any:
         self._nodes += 1
@@ -169,16 +175,29 @@ class Encoder:
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             names = [str(name) for name in kind._fields]
             return ["nt", kind.__name__, names, [self(v, depth) for v in tuple.__iter__(value)]]
-        for base, tag in ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "fs")):
+        for tag, base in _SEQUENCES.items():
             if isinstance(value, base):
-                return [tag, [self(item, depth) for item in base.__iter__(value)]]
+                return [tag, self._items(list(base.__iter__(value)), depth)]
         if isinstance(value, dict):
             tag = "od" if isinstance(value, OrderedDict) else "d"
-            return [tag, [[self(k, depth), self(v, depth)] for k, v in dict.items(value)]]
+            pairs = list(dict.items(value))
+            return [tag, *(self._items([pair[n] for pair in pairs], depth) for n in (0, 1))]
         if isinstance(value, torch.Tensor):
             marks = self._tensor(value) if self._tensor else None
             return marks if type(marks) is list else self.tensor(value, marks)
         return self._rest(value)
+
+    def _items(self, items: list, depth: int) -> list:
+        """Each item encoded. Plain ones are what they are in JSON: they are taken together."""
+        if not _all_plain(items):
+            return [self(item, depth) for item in items]
+        self._nodes += len(items)
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            raise WireError("a value is nested too deep or has too many parts to be passed on")
+        for item in items:
+            if type(item) is int:
+                self._int(item)
+        return items
 
     def _rest(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
@@ -219,7 +238,7 @@ class Encoder:
 
     def _buffer(self, data: bytes) -> int:
         self.buffers.append(data)
-        return len(self.buffers) - 1
+        return self._first + len(self.buffers) - 1
 
 
 class MessageDecoder:
@@ -247,10 +266,10 @@ class MessageDecoder:
     def _tagged(self, node: list, depth: int) -> Any:
         tag, rest = node[0], node[1:]
         if tag in _SEQUENCES:
-            return _SEQUENCES[tag](self(item, depth) for item in self._list(rest[0]))
+            return _SEQUENCES[tag](self._items(rest[0], depth))
         if tag in _DICTIONARIES:
-            pairs = ((self(k, depth), self(v, depth)) for k, v in self._list(rest[0]))
-            return _DICTIONARIES[tag](pairs)
+            keys, values = (self._items(part, depth) for part in rest)
+            return _DICTIONARIES[tag](zip(keys, values, strict=True))
         if tag == "T":
             return self._torch(*rest)
         if tag in ("n", "ns"):
@@ -259,6 +278,14 @@ class MessageDecoder:
         if tag in ("b", "ba"):
             return {"b": bytes, "ba": bytearray}[tag](self._take(rest[0]))
         return self._small(tag, rest, depth)
+
+    def _items(self, node: Any, depth: int) -> list:
+        if not _all_plain(self._list(node)):
+            return [self(item, depth) for item in node]
+        self._nodes += len(node)
+        if self._nodes > MAX_NODES:
+            raise WireError("a value has too many parts")
+        return node
 
     def _small(self, tag: str, rest: list, depth: int) -> Any:
         if tag == "c":
