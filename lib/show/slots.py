@@ -1,6 +1,6 @@
 """Rows of slots and what is in each: a cache's memory, or the time of several devices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ from lib.show.style import (
 
 Slot = tuple[str, str]
 
-_WIDTH, _RIGHT, _ROW, _LEGEND, _BELOW = 720, 16, 46, 44, 36
+_WIDTH, _RIGHT, _ROW, _LEGEND_ROW, _BELOW = 720, 16, 46, 30, 36
 _TALLEST, _LETTER, _LEGEND_GAP = 34, 9, 44
 _SMALLEST_WITH_TEXT = 22  # pixels
 _MOST_COLUMNS = 128
@@ -50,15 +50,17 @@ def draw_slots(
     colors = _colors(kinds)
     left = 24 + _LETTER * max(len(name) for name in rows)
     below = _BELOW if x_label else 12
-    figure, axes = pixel_figure(_WIDTH, _LEGEND + _ROW * len(rows) + below)
-    _draw_legend(axes, colors)
+    legend = _legend_places(kinds)
+    top = 14 + _LEGEND_ROW * (1 + max(row for row, _ in legend.values()))
+    figure, axes = pixel_figure(_WIDTH, top + _ROW * len(rows) + below)
+    _draw_legend(axes, legend, colors)
     side = (_WIDTH - _RIGHT - left) / longest
     for number, (name, slots) in enumerate(rows.items()):
-        middle = _LEGEND + _ROW * (number + 0.5)
+        middle = top + _ROW * (number + 0.5)
         axes.text(left - 10, middle, name, ha="right", va="center_baseline", size=TEXT_SIZE)
         _draw_row(axes, slots, colors, left, middle, side)
     if x_label:
-        bottom = _LEGEND + _ROW * len(rows) + 8
+        bottom = top + _ROW * len(rows) + 8
         axes.text(left, bottom, x_label, va="top", size=SMALL_SIZE)
     return figure
 
@@ -68,13 +70,26 @@ def _colors(kinds: Mapping[str, str | None]) -> dict[str, str]:
     return {kind: color or next(free) for kind, color in kinds.items()}
 
 
-def _draw_legend(axes: Axes, colors: Mapping[str, str]) -> None:
-    x = 12.0
-    for kind, color in colors.items():
-        place = (x, 12), 16, 16
-        axes.add_patch(Rectangle(*place, facecolor=color, edgecolor=INK, linewidth=0.8))
-        axes.text(x + 24, 20, kind, va="center_baseline", size=SMALL_SIZE)
-        x += _LEGEND_GAP + _LETTER * len(kind)
+def _legend_places(kinds: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """The row and the x of each kind in the legend, which starts a new row where one is full."""
+    places, row, x = {}, 0, 12
+    for kind in kinds:
+        width = _LEGEND_GAP + _LETTER * len(kind)
+        if x > 12 and x + width > _WIDTH:
+            row, x = row + 1, 12
+        places[kind] = (row, x)
+        x += width
+    return places
+
+
+def _draw_legend(
+    axes: Axes, legend: Mapping[str, tuple[int, int]], colors: Mapping[str, str]
+) -> None:
+    for kind, (row, x) in legend.items():
+        y = 12 + _LEGEND_ROW * row
+        box = Rectangle((x, y), 16, 16, facecolor=colors[kind], edgecolor=INK, linewidth=0.8)
+        axes.add_patch(box)
+        axes.text(x + 24, y + 8, kind, va="center_baseline", size=SMALL_SIZE)
 
 
 def _draw_row(

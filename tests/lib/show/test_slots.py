@@ -24,6 +24,9 @@ FIGURES = {
         kinds={"forward": None, "backward": None},
         x_label="time",
     ),
+    "many kinds": lambda: draw_slots(
+        {"row": [("reader 0", "0")]}, kinds={f"reader {n}": None for n in range(7)}
+    ),
 }
 
 
@@ -54,6 +57,11 @@ def test_each_slot_has_the_colour_of_its_kind():
     colors = [to_hex(box.get_facecolor()) for box in boxes(FIGURES["caches"]())]
     first, second = PALETTE[:2]
     assert colors == [first, second, first, second, "#c9d0d7", PAPER]
+
+
+def test_a_long_legend_has_two_rows():
+    heights = {text.get_position()[1] for text in FIGURES["many kinds"]().axes[0].texts}
+    assert len(heights) == 3  # two of the legend, one of the row of slots
 
 
 def test_rows_start_together_and_slots_are_equally_wide():
