@@ -10,6 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -21,11 +22,11 @@ class RankLost(RuntimeError):
 
 
 @dataclass
-class Traffic:
+class Sent:
     """What one rank has sent so far."""
 
-    bytes_sent: int = 0
-    messages_sent: int = 0
+    bytes: int = 0
+    messages: int = 0
 
 
 class RankGroup(ABC):
@@ -33,14 +34,14 @@ class RankGroup(ABC):
 
     A rank is a process (or a thread) with a number. `ranks` are the numbers of those in the group;
     within it they are called by their place there, from 0 to size - 1, and `index` is one's own.
-    `traffic` counts what this rank sends, in this group and in all `subgroup`s of it.
+    `sent` counts what this rank sends, in this group and in all `subgroup`s of it.
 
     Raises `ValueError` for a group of fewer than two ranks, for a rank that is in it twice, and
     for one's own rank missing.
     """
 
     def __init__(self, ranks: Sequence[int], own_rank: int) -> None:
-        self.traffic = Traffic()
+        self.sent = Sent()
         self._own_rank = own_rank
         self._enter(ranks)
 
@@ -79,8 +80,8 @@ class RankGroup(ABC):
         """
         if not tensor.numel():
             return lambda: None
-        self.traffic.bytes_sent += tensor.nbytes
-        self.traffic.messages_sent += 1
+        self.sent.bytes += tensor.nbytes
+        self.sent.messages += 1
         return self._send(tensor.detach().contiguous(), self.ranks[to])
 
     def receive(self, into: Tensor, source: int) -> Tensor:
@@ -113,7 +114,8 @@ class GlooGroup(RankGroup):
         super().__init__(range(dist.get_world_size()), dist.get_rank())
 
     def _send(self, tensor: Tensor, rank: int) -> Callable[[], None]:
-        return lambda work=_carry(dist.isend, tensor, rank): _carry(work.wait)
+        work = _carry(dist.isend, tensor, rank)
+        return partial(_carry, work.wait)
 
     def _receive(self, into: Tensor, rank: int) -> None:
         _carry(dist.recv, into, rank)

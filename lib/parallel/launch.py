@@ -111,24 +111,28 @@ def _start(context: Any, rank: int, arguments: tuple) -> _Member:
 
 
 def _collect(members: list[_Member]) -> list[Any]:
-    """Everybody's result, or `WorkerFailed` with the first failure that is not another's fault."""
-    results, lost, patience = {}, {}, None
-    while len(results) + len(lost) < len(members):
-        pending = {m.line: m for m in members if m.rank not in results and m.rank not in lost}
-        for line in wait(list(pending), patience):
-            rank, report = pending[line].rank, _listen(pending[line])
-            if report.failure is None:
-                results[rank] = report.result
-            elif report.blames_another:
-                lost[rank] = report.failure
-            else:
-                raise WorkerFailed(f"rank {rank} of {len(members)} {report.failure}")
-        if lost and patience is not None:
+    """Everybody's result, or `WorkerFailed` with the first failure that is not another's fault.
+
+    A process that dies may be missed by its peers before it is missed here, so their complaints
+    are kept back for a moment.
+    """
+    results, complaints = {}, []
+    pending = {member.line: member for member in members}
+    while pending:
+        ready = wait(list(pending), timeout=_GRACE if complaints else None)
+        if not ready:
             break
-        patience = _GRACE if lost else None
-    if lost:
-        rank, failure = next(iter(lost.items()))
-        raise WorkerFailed(f"rank {rank} of {len(members)} {failure}")
+        for member in map(pending.pop, ready):
+            report = _listen(member)
+            failed = f"rank {member.rank} of {len(members)} {report.failure}"
+            if report.failure is None:
+                results[member.rank] = report.result
+            elif report.blames_another:
+                complaints.append(failed)
+            else:
+                raise WorkerFailed(failed)
+    if complaints:
+        raise WorkerFailed(complaints[0])
     return [results[rank] for rank in range(len(members))]
 
 

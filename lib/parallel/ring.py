@@ -47,7 +47,7 @@ def ring_all_reduce(
 
 def ring_reduce_scatter(
     group: RankGroup,
-    chunks: Sequence[Shaped[Tensor, " chunk"]],
+    chunks: Sequence[Shaped[Tensor, "_"]],
     combine: Callable[[Tensor, Tensor], Tensor] = torch.add,
 ) -> None:
     """Make chunk i of rank i the sum of all ranks' chunks i. The other chunks hold partial sums."""
@@ -57,7 +57,7 @@ def ring_reduce_scatter(
         incoming.copy_(combine(incoming, _pass_on(group, outgoing, torch.empty_like(incoming))))
 
 
-def ring_all_gather(group: RankGroup, chunks: Sequence[Shaped[Tensor, " chunk"]]) -> None:
+def ring_all_gather(group: RankGroup, chunks: Sequence[Shaped[Tensor, "_"]]) -> None:
     """Give every rank all chunks, where rank i has only chunk i so far."""
     for step in range(1, group.size):
         outgoing = chunks[(group.index - step + 1) % group.size]
