@@ -5,8 +5,7 @@ mean over all is Σ Nᵢ/N · lossᵢ. The classic bug is 1/k in the place of N�
 parts count alike, and with padding or masked tokens they do not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lib.memory.sizes import check_sizes
+from lib.training.nested import list_tensors, map_tensors
 
 Loss = Callable[[nn.Module, Any], Float[Tensor, ""]]
 """A model and a batch to the mean of the losses of all that the batch counts."""
@@ -39,7 +39,9 @@ def accumulate_gradients(
     total = 0.0
     for part, share in zip(parts, shares, strict=True):
         if share > 0:
-            value = loss(model, part) * share
+            value = loss(model, part)
+            # A scaled loss in 16 bits would overflow.
+            value = (value if value.itemsize >= 4 else value.float()) * share
             (value * scale).backward()
             total = total + value.detach()
     return total
@@ -62,35 +64,19 @@ def _shares(parts: Sequence[Any], count: Count | None) -> list[float]:
 def split_batch(batch: Any, num_parts: int) -> list[Any]:
     """The rows of a batch in `num_parts` parts of nearly the same size, in order.
 
-    A batch is a tensor, or a tuple, mapping or dataclass of tensors with as many rows each; what
-    is no tensor goes into every part. Copies nothing.
+    A batch is a tensor, or a tuple, list, mapping or dataclass of tensors with as many rows each;
+    what is no tensor goes into every part. Copies nothing.
 
     Raises `ValueError` for fewer rows than parts, and for tensors of different numbers of rows.
     """
     check_sizes(num_parts=num_parts)
-    rows: list[int] = []
-    _map_tensors(lambda tensor: rows.append(tensor.shape[0] if tensor.ndim else 0), batch)
+    rows = [tensor.shape[0] if tensor.ndim else 0 for tensor in list_tensors(batch)]
     if len(set(rows)) != 1:
         raise ValueError(f"all tensors of a batch must have the same number of rows, got {rows}")
     if rows[0] < num_parts:
         raise ValueError(f"a batch of {rows[0]} rows cannot be split into {num_parts} parts")
     bounds = [rows[0] * index // num_parts for index in range(num_parts + 1)]
     return [
-        _map_tensors(lambda tensor, part=slice(*ends): tensor[part], batch)
+        map_tensors(lambda tensor, part=slice(*ends): tensor[part], batch)
         for ends in pairwise(bounds)
     ]
-
-
-def _map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
-    """The same structure with `function` applied to every tensor in it."""
-    if isinstance(batch, Tensor):
-        return function(batch)
-    if isinstance(batch, Mapping):
-        return {name: _map_tensors(function, part) for name, part in batch.items()}
-    if isinstance(batch, tuple):
-        parts = [_map_tensors(function, part) for part in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
-    if is_dataclass(batch):
-        parts = {each.name: getattr(batch, each.name) for each in fields(batch)}
-        return type(batch)(**_map_tensors(function, parts))
-    return batch
