@@ -24,14 +24,18 @@ class Recompute(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, segment: Callable[..., Tensor], num_inputs: int, *tensors: Tensor):
+    def forward(
+        ctx: Any, segment: Callable[..., Tensor], num_inputs: int, *tensors: Tensor
+    ) -> Tensor:
+        """Run the segment; autograd records nothing in here."""
         inputs, ctx.parameters = tensors[:num_inputs], tensors[num_inputs:]
         ctx.segment, ctx.conditions = segment, Conditions(inputs[0].device.type)
         ctx.save_for_backward(*inputs)
         return segment(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Run it again, recorded, and go back through it."""
         # Detached: the gradients end here, and autograd carries them on.
         inputs = [each.detach().requires_grad_(each.requires_grad) for each in ctx.saved_tensors]
         with ctx.conditions.restored(), torch.enable_grad():
