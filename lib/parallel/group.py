@@ -10,7 +10,8 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -107,21 +108,23 @@ class GlooGroup(RankGroup):
     """All processes of `torch.distributed`, which must have been initialised with gloo.
 
     `run_on_processes` makes one in each process that it starts; under `torchrun` call
-    `torch.distributed.init_process_group("gloo")` first.
+    `torch.distributed.init_process_group("gloo")` first. A rank that has waited `timeout` seconds
+    for another gives up, with `RankLost`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: int | float = 60) -> None:
         super().__init__(range(dist.get_world_size()), dist.get_rank())
+        self._timeout = timedelta(seconds=timeout)
 
     def _send(self, tensor: Tensor, rank: int) -> Callable[[], None]:
         work = _carry(dist.isend, tensor, rank)
-        return partial(_carry, work.wait)
+        return lambda: _carry(work.wait, self._timeout)
 
     def _receive(self, into: Tensor, rank: int) -> None:
-        _carry(dist.recv, into, rank)
+        _carry(_carry(dist.irecv, into, rank).wait, self._timeout)
 
 
-def _carry(call: Callable, *arguments: object) -> object:
+def _carry(call: Callable, *arguments: object) -> Any:
     """Call gloo, whose errors all say that the other side is gone or silent."""
     try:
         return call(*arguments)

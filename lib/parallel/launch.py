@@ -15,7 +15,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -51,7 +50,7 @@ class _Report(NamedTuple):
 
 
 def run_on_processes(
-    worker: Callable[..., Any], num_processes: int, *arguments: Any, timeout: float = 60.0
+    worker: Callable[..., Any], num_processes: int, *arguments: Any, timeout: int | float = 60
 ) -> list[Any]:
     """`worker(group, *arguments)` in each of `num_processes` new processes; what they return.
 
@@ -163,7 +162,7 @@ def _end(members: list[_Member]) -> None:
 
 
 def _serve(
-    line: Connection, task: bytes, rank: int, num_processes: int, meeting: str, timeout: float
+    line: Connection, task: bytes, rank: int, num_processes: int, meeting: str, timeout: int | float
 ) -> None:
     """Run the worker, report, and stay until all are done: whoever ends early looks lost."""
     _end_with_parent()
@@ -182,20 +181,14 @@ def _serve(
     os._exit(0)
 
 
-def _work(task: bytes, rank: int, num_processes: int, meeting: str, timeout: float) -> Any:
+def _work(task: bytes, rank: int, num_processes: int, meeting: str, timeout: int | float) -> Any:
     torch.set_num_threads(1)
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
     if loopback:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    dist.init_process_group(
-        "gloo",
-        init_method=meeting,
-        rank=rank,
-        world_size=num_processes,
-        timeout=timedelta(seconds=timeout),
-    )
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=num_processes)
     worker, arguments = pickle.loads(task)
-    return worker(GlooGroup(), *arguments)
+    return worker(GlooGroup(timeout), *arguments)
 
 
 def _end_with_parent() -> None:

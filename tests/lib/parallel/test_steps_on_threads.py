@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lib.memory.communication import all_reduce_bytes
 from lib.parallel import (
+    RankLost,
     average_gradients,
     copy_to_ranks,
     gradient_buckets,
@@ -25,6 +26,12 @@ def prepared():
 @pytest.mark.parametrize("name", parallel_steps.STEPS)
 def test_the_step_and_its_bytes(name):
     for sent, expected in run_on_threads(parallel_steps.STEPS[name], 2):
+        assert sent == expected
+
+
+@pytest.mark.parametrize("name", [name for name in parallel_steps.STEPS if "ZeRO" in name])
+def test_shards_on_four_ranks(name):
+    for sent, expected in run_on_threads(parallel_steps.STEPS[name], 4):
         assert sent == expected
 
 
@@ -100,6 +107,23 @@ def test_a_subgroup_counts_for_the_whole():
         return group.sent.bytes
 
     assert run_on_threads(worker, 3) == [24, 0, 24]
+
+
+def test_a_thread_that_waits_for_one_that_has_ended():
+    def worker(group):
+        if group.index == 0:
+            group.receive(torch.zeros(3), 1)
+
+    with pytest.raises(RankLost, match="rank 1 has ended and sends nothing more"):
+        run_on_threads(worker, 2)
+
+
+def test_threads_that_wait_for_one_another_give_up():
+    def worker(group):
+        group.receive(torch.zeros(3), 1 - group.index)
+
+    with pytest.raises(RankLost, match=r"has (ended|sent nothing)"):
+        run_on_threads(worker, 2, timeout=0.1)
 
 
 def test_a_thread_that_raises_stops_the_others():
