@@ -1,7 +1,7 @@
 """Training on several processes: what is split, what is sent, and that the step stays the same.
 
 Read in this order: `group` and `ring`, on which all stands; `launch` and `threads`, which start the
-ranks; then what can be divided: the batch in `data_parallel`, the states in `zero`, the matrices in
+ranks; `measured`, a worker for them; then what can be divided: the batch in `data_parallel`, the states in `zero`, the matrices in
 `conjugate`, `tensor_parallel` and `vocabulary_parallel`, the layers in `schedules` and `pipeline`.
 `torchrun_example` is for those who outgrow one machine. How many bytes each rank sends and keeps is
 in `lib.memory.communication`, `sharding` and `parallel_plan`.
@@ -11,6 +11,7 @@ from lib.parallel.conjugate import copy_to_ranks, sum_over_ranks
 from lib.parallel.data_parallel import average_gradients, equal_parts, gradient_buckets
 from lib.parallel.group import GlooGroup, RankGroup, RankLost, Sent
 from lib.parallel.launch import WorkerFailed, run_on_processes
+from lib.parallel.measured import MeasuredSum, measured_all_reduce
 from lib.parallel.pipeline import PipelineRun, PipelineStage, pipeline_step
 from lib.parallel.ring import (
     central_all_reduce,
@@ -39,6 +40,7 @@ from lib.parallel.zero import ZeroSharding
 
 __all__ = [
     "GlooGroup",
+    "MeasuredSum",
     "PipelineRun",
     "PipelineStage",
     "PipelineTask",
@@ -56,6 +58,7 @@ __all__ = [
     "equal_parts",
     "gpipe_schedule",
     "gradient_buckets",
+    "measured_all_reduce",
     "measured_bubble",
     "most_in_flight",
     "one_forward_one_backward_schedule",
