@@ -131,7 +131,8 @@ def kept_activations(
 
     Without recomputation all layers keep all. With it, each segment of `recompute_every` layers
     keeps its input until the end, and one segment at a time is there in full; of its activations
-    the first is the input that was kept. The best segment has about √num_layers of them.
+    the first is the input that was kept. Since a layer keeps many times its input, short segments are
+    best; √num_layers (Chen et al., 2016) is for steps that keep no more than it.
     """
     layer = sum(
         activation_bytes(

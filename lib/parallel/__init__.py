@@ -1,10 +1,11 @@
 """Training on several processes: what is split, what is sent, and that the step stays the same.
 
 Read in this order: `group` and `ring`, on which all stands; `launch` and `threads`, which start the
-ranks; `measured`, a worker for them; then what can be divided: the batch in `data_parallel`, the states in `zero`, the matrices in
-`conjugate`, `tensor_parallel` and `vocabulary_parallel`, the layers in `schedules` and `pipeline`.
-`torchrun_example` is for those who outgrow one machine. How many bytes each rank sends and keeps is
-in `lib.memory.communication`, `sharding` and `parallel_plan`.
+ranks, and `measured`, a worker for them; then what can be divided: the batch in `data_parallel`,
+the states in `zero`, the matrices in `conjugate`, `tensor_parallel` and `vocabulary_parallel`, the
+layers in `schedules` and `pipeline`. `torchrun_example` is for those who outgrow one machine. How
+many bytes each rank sends and keeps is in `lib.memory.communication`, `sharding` and
+`parallel_plan`.
 """
 
 from lib.parallel.conjugate import copy_to_ranks, sum_over_ranks
