@@ -131,8 +131,8 @@ def kept_activations(
 
     Without recomputation all layers keep all. With it, each segment of `recompute_every` layers
     keeps its input until the end, and one segment at a time is there in full; of its activations
-    the first is the input that was kept. Since a layer keeps many times its input, short segments are
-    best; √num_layers (Chen et al., 2016) is for steps that keep no more than it.
+    the first is the input that was kept. A layer keeps many times its input, so short segments are
+    best; √num_layers (Chen et al., 2016) is for steps that keep no more than their input.
     """
     layer = sum(
         activation_bytes(
