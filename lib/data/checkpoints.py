@@ -40,16 +40,17 @@ class WeightsPackage:
     name: str
     version: str
     file: str
-    read: Callable[[Path], Loaded]
+    read: Callable[[Path, torch.dtype], Loaded]
 
 
-def load(name: str | Path) -> Loaded:
+def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
     """The model of this name with its weights, in `eval()` mode, and its tokenizer.
 
     `name` is one of `PACKAGED` (all-MiniLM-L6-v2, SmolLM2-135M), a folder in Hugging Face's layout,
     or a name on the Hub such as gpt2, bert-base-uncased or t5-small: from huggingface_hub's cache,
     or downloaded. Architectures: BERT, GPT-2, T5, LLaMA, ViT. A BERT with its pre-training heads
     comes as `BertForPreTraining`. The tokenizer is a `tokenizers.Tokenizer`, None if there is none.
+    All weights are held in `dtype`, whatever they were stored in.
 
     Raises `ModuleNotFoundError` for a package that is missing, with the command that installs it;
     `FileNotFoundError` for a missing file; `ValueError` for a damaged one, another architecture,
@@ -57,16 +58,16 @@ def load(name: str | Path) -> Loaded:
     """
     if name in PACKAGED:
         package = PACKAGED[str(name)]
-        return package.read(_packaged_file(package))
+        return package.read(_packaged_file(package), dtype)
     folder = Path(name)
     if folder.is_dir():
-        return load_folder(folder)
+        return load_folder(folder, dtype)
     if isinstance(name, Path) or folder.is_absolute() or name.startswith("."):
         raise FileNotFoundError(f"there is no folder {name}")
-    return load_folder(_from_hub(name))
+    return load_folder(_from_hub(name), dtype)
 
 
-def load_folder(folder: Path) -> Loaded:
+def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
     """The model and the tokenizer of a folder in Hugging Face's layout, as `load` does."""
     described = _read_json(_present(folder / "config.json"))
     family, config = model_family(described), model_config(described)
@@ -78,32 +79,35 @@ def load_folder(folder: Path) -> Loaded:
     if make_model is Bert and "cls.seq_relationship.weight" in state:
         make_model = _bert_for_pre_training
     tokenizer = folder / "tokenizer.json"
-    return fill(make_model, config, state), _read_tokenizer(tokenizer)
+    return fill(make_model, config, state, dtype), _read_tokenizer(tokenizer)
 
 
 def fill(
-    make_model: Callable[[Any], nn.Module], config: Config, state: Mapping[str, Tensor]
+    make_model: Callable[[Any], nn.Module],
+    config: Config,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """A model of these sizes with these weights, which have Hugging Face's names, in float32.
+    """A model of these sizes with these weights, which have Hugging Face's names.
 
     It is made on the meta device, without numbers, since all of them would be overwritten.
     """
     with torch.device("meta"):
         model = make_model(config)
     weights = from_hugging_face(state, model)
-    model.load_state_dict({name: each.float() for name, each in weights.items()}, assign=True)
+    model.load_state_dict({name: each.to(dtype) for name, each in weights.items()}, assign=True)
     return model.eval()
 
 
-def _load_packaged_folder(config_file: Path) -> Loaded:
-    return load_folder(config_file.parent)
+def _load_packaged_folder(config_file: Path, dtype: torch.dtype) -> Loaded:
+    return load_folder(config_file.parent, dtype)
 
 
-def _load_gguf(path: Path) -> Loaded:
+def _load_gguf(path: Path, dtype: torch.dtype) -> Loaded:
     for needed in ("gguf", "tokenizers"):
         _need(needed)
-    config, state, tokenizer = read_gguf(path)
-    return fill(Llama, config, state), tokenizer
+    config, state, tokenizer = read_gguf(path, dtype)
+    return fill(Llama, config, state, dtype), tokenizer
 
 
 PACKAGED = {

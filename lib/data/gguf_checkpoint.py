@@ -38,8 +38,10 @@ LAYER_TENSORS = {
 CONTROL_TOKEN = 3
 
 
-def read_gguf(path: Path) -> tuple[LlamaConfig, dict[str, Tensor], Any]:
-    """The sizes, the weights in float32 under Hugging Face's names, and the tokenizer.
+def read_gguf(
+    path: Path, dtype: torch.dtype = torch.float32
+) -> tuple[LlamaConfig, dict[str, Tensor], Any]:
+    """The sizes, the weights in `dtype` under Hugging Face's names, and the tokenizer.
 
     Needs the packages gguf and tokenizers. Raises `FileNotFoundError` for no file, and `ValueError`
     for one that is damaged, cut short, or holds no LLaMA.
@@ -54,7 +56,8 @@ def read_gguf(path: Path) -> tuple[LlamaConfig, dict[str, Tensor], Any]:
     if architecture != "llama":
         raise ValueError(f"{path} holds the architecture {architecture!r}, expected 'llama'")
     config = _config(reader, path)
-    return config, dict(_weights(reader, config)), _tokenizer(reader, path)
+    weights = {name: weight.to(dtype) for name, weight in _weights(reader, config)}
+    return config, weights, _tokenizer(reader, path)
 
 
 def interleaved_to_halves(

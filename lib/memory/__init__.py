@@ -2,7 +2,8 @@
 
 Read in this order: `cost`, `traffic`; `devices` and the `data_sheets` behind them, `roofline`,
 `hierarchy`, `tiling`, `flash`, `sub_quadratic`; `shapes`, `layer`, `parameters`, `storage`,
-`activations`, `steps`; and for the machine at hand `contention`, `machine`, `speeds`, `measure`.
+`activations`, `training_storage`, `steps`; for several devices `communication`, `sharding`,
+`parallel_plan`; and for the machine at hand `contention`, `machine`, `speeds`, `measure`, `saved`.
 """
 
 from lib.memory.activations import activation_bytes

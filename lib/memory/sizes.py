@@ -69,6 +69,17 @@ def exact(number: Number) -> Fraction | sympy.Expr:
     return number if isinstance(number, sympy.Expr) else Fraction(number)
 
 
+def quotient(dividend: Number, divisor: Size) -> Number:
+    """dividend / divisor without rounding: a whole number, else a fraction; with symbols a formula.
+
+    A dividend that is a float stays one.
+    """
+    if isinstance(dividend, float | sympy.Expr) or isinstance(divisor, sympy.Expr):
+        return dividend / divisor
+    ratio = Fraction(dividend) / divisor
+    return int(ratio) if ratio.denominator == 1 else ratio
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Fraction) and not isinstance(value, bool)
 

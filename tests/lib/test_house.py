@@ -23,6 +23,7 @@ LAYERS = [
     ["objectives"],
     ["data"],
     ["training"],
+    ["parallel"],
     ["show"],
 ]
 FORBIDDEN_BETWEEN = {("objectives", "models")}

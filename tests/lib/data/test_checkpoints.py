@@ -324,6 +324,22 @@ def test_weights_in_16_bits_come_in_32(tmp_path):
     assert {each.dtype for each in load(tmp_path)[0].parameters()} == {torch.float32}
 
 
+def test_weights_come_in_the_dtype_that_is_asked_for(tmp_path):
+    saved = randomised(transformers.BertModel(small_bert()))
+    saved.save_pretrained(tmp_path)
+    got, _ = load(tmp_path, dtype=torch.bfloat16)
+    assert {each.dtype for each in got.parameters()} == {torch.bfloat16}
+    assert torch.equal(got.tokens.weight, saved.embeddings.word_embeddings.weight.bfloat16())
+
+
+def test_a_gguf_file_comes_in_the_dtype_that_is_asked_for(tmp_path):
+    state = randomised(transformers.LlamaForCausalLM(small_llama())).state_dict()
+    path = write_gguf(tmp_path / "small.gguf", small_llama(rope_parameters=ROPE), state)
+    for dtype in (torch.float32, torch.bfloat16):
+        _, weights, _ = read_gguf(path, dtype)
+        assert {each.dtype for each in weights.values()} == {dtype}
+
+
 def test_loading_draws_nothing_from_the_global_generator(tmp_path):
     save(tmp_path)
     torch.manual_seed(5)
