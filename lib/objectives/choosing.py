@@ -7,6 +7,7 @@ as in BERT (Devlin et al., 2019), if nothing else is said.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -16,8 +17,8 @@ from lib.objectives.ids import (
     MaskingVocabulary,
     check_ids,
     check_share,
-    flat_places,
 )
+from lib.objectives.lots import draw_lots, draw_sets, is_below
 
 
 def choose_tokens(
@@ -34,14 +35,14 @@ def choose_tokens(
     """
     check_share(rate=rate)
     check_ids(ids, vocabulary.vocab_size)
-    chosen = torch.rand(ids.shape, generator=generator) < rate
+    chosen = is_below(draw_lots(*ids.shape, generator=generator), rate)
     # The specials are looked for among the few that were drawn, not among all.
-    places = flat_places(chosen)
-    special = vocabulary.is_special[ids.flatten()[places]]
-    chosen.view(-1)[places[special]] = False
-    if not chosen.any(dim=1).all():
+    places = np.flatnonzero(chosen)
+    special = vocabulary.is_special.numpy()[ids.numpy().take(places)]
+    chosen.put(places[special], False)
+    if not chosen.any(axis=1).all():
         vocabulary.may_choose(ids)
-    return chosen
+    return torch.from_numpy(chosen)
 
 
 def choose_exact_count(
@@ -56,9 +57,8 @@ def choose_exact_count(
     All sets of that size are equally likely. Raises `ValueError` as `choose_tokens` does.
     """
     words = vocabulary.may_choose(ids)
-    lots = torch.rand(ids.shape, generator=generator, dtype=torch.float64).masked_fill(~words, 2)
-    ranks = lots.argsort(dim=1).argsort(dim=1)
-    return ranks < count_to_choose(words, rate)[:, None]
+    counts = count_to_choose(words, rate)
+    return torch.from_numpy(draw_sets(words.numpy(), counts.numpy(), generator=generator))
 
 
 def choose_words(

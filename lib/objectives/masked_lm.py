@@ -5,10 +5,11 @@ model would learn nothing about texts without one, and those are all that it mee
 some places are asked about without a sign that they will be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -20,9 +21,9 @@ from lib.objectives.ids import (
     MaskingVocabulary,
     check_ids,
     check_probability,
-    flat_places,
     labels_at,
 )
+from lib.objectives.lots import draw_lots, is_below
 
 
 class MaskedTokens(NamedTuple):
@@ -52,14 +53,10 @@ def mask_tokens(
     an id outside the vocabulary.
     """
     _check(ids, chosen, vocabulary, mask_share, random_share)
-    places = flat_places(chosen)
-    lots = _draw_lots(places, ids.shape[1], together, generator)
-    as_word = places[(lots >= mask_share) & (lots < mask_share + random_share)]
-    inputs, labels = ids.clone(), torch.full_like(ids, IGNORE_INDEX)
-    labels.view(-1)[places] = ids.flatten()[places]
-    inputs.view(-1)[places[lots < mask_share]] = vocabulary.mask
-    inputs.view(-1)[as_word] = _draw_words(len(as_word), vocabulary, generator).to(ids.dtype)
-    return MaskedTokens(inputs, labels)
+    places = np.flatnonzero(chosen.numpy())
+    lots = _draw_fates(places, ids.shape[1], together, generator)
+    shares = (mask_share, random_share)
+    return _hide(ids.clone(), places, lots, shares, vocabulary, generator)
 
 
 def mask_tokens_loop(
@@ -74,17 +71,17 @@ def mask_tokens_loop(
     """`mask_tokens` one token after the other; the same generator gives the same tokens."""
     _check(ids, chosen, vocabulary, mask_share, random_share)
     inputs, labels = ids.clone(), labels_at(ids, chosen)
-    places = flat_places(chosen)
-    lots = _draw_lots(places, ids.shape[1], None, generator)
+    places = chosen.nonzero().tolist()
+    lots = draw_lots(len(places), generator=generator) / 2**32
     as_word = []
-    for place, lot in zip(places.tolist(), lots, strict=True):
+    for (row, place), lot in zip(places, lots, strict=True):
         if lot < mask_share:
-            inputs.view(-1)[place] = vocabulary.mask
+            inputs[row, place] = vocabulary.mask
         elif lot < mask_share + random_share:
-            as_word.append(place)
+            as_word.append((row, place))
     words = _draw_words(len(as_word), vocabulary, generator)
-    for place, word in zip(as_word, words, strict=True):
-        inputs.view(-1)[place] = word
+    for (row, place), word in zip(as_word, words, strict=True):
+        inputs[row, place] = int(word)
     return MaskedTokens(inputs, labels)
 
 
@@ -102,12 +99,25 @@ class MaskedLMCollator:
     random_share: float = 0.1
 
     def __call__(
-        self, ids: Int[Tensor, "batch seq_len"], *, generator: torch.Generator
+        self,
+        rows: Int[Tensor, "batch seq_len"] | Sequence[Int[Tensor, " seq_len"]],
+        *,
+        generator: torch.Generator,
     ) -> MaskedTokens:
-        """Inputs and labels. Raises `ValueError` as `choose` and `mask_tokens` do."""
+        """Inputs and labels of rows of one length: a tensor, or the list a DataLoader collects.
+
+        Raises `ValueError` as `choose` and `mask_tokens` do, and for rows of different lengths.
+        """
+        if len({len(row) for row in rows}) != 1:
+            raise ValueError(f"rows must be of one length, got {[len(row) for row in rows]}")
+        ids = torch.stack(list(rows))
         chosen = self.choose(ids, self.vocabulary, generator=generator)
-        shares = {"mask_share": self.mask_share, "random_share": self.random_share}
-        return mask_tokens(ids, chosen, self.vocabulary, **shares, generator=generator)
+        _check(ids, chosen, self.vocabulary, self.mask_share, self.random_share)
+        places = np.flatnonzero(chosen.numpy())
+        lots = _draw_fates(places, ids.shape[1], None, generator)
+        # The stack is a copy already, and need not be copied again.
+        shares = (self.mask_share, self.random_share)
+        return _hide(ids, places, lots, shares, self.vocabulary, generator)
 
 
 def epoch_generator(seed: int, epoch: int, *, copies: int | None = None) -> torch.Generator:
@@ -127,20 +137,40 @@ def epoch_generator(seed: int, epoch: int, *, copies: int | None = None) -> torc
     return torch.Generator().manual_seed(int(seeds[-1]))
 
 
-def _draw_lots(
-    places: Tensor, seq_len: int, together: Tensor | None, generator: torch.Generator
-) -> Tensor:
-    """For each place a number between 0 and 1, the same where `together` says so."""
-    lots = torch.rand(len(places), generator=generator)
+def _hide(
+    inputs: Tensor,
+    places: np.ndarray,
+    lots: np.ndarray,
+    shares: tuple[float, float],
+    vocabulary: MaskingVocabulary,
+    generator: torch.Generator,
+) -> MaskedTokens:
+    """Hide what stands at these places, in `inputs` itself, as its lot says."""
+    read, masked = inputs.numpy(), is_below(lots, shares[0])
+    as_word = places[is_below(lots, sum(shares)) & ~masked]
+    labels = np.full(read.shape, IGNORE_INDEX, read.dtype)
+    labels.put(places, read.take(places))
+    read.put(places[masked], vocabulary.mask)
+    read.put(as_word, _draw_words(len(as_word), vocabulary, generator))
+    return MaskedTokens(inputs, torch.from_numpy(labels))
+
+
+def _draw_fates(
+    places: np.ndarray, seq_len: int, together: Tensor | None, generator: torch.Generator
+) -> np.ndarray:
+    """For each place a random number, the same where `together` says so."""
+    lots = draw_lots(len(places), generator=generator)
     if together is None:
         return lots
-    groups = torch.stack([places // seq_len, together.flatten()[places]])
-    return lots[groups.unique(dim=1, return_inverse=True)[1]]
+    groups = np.stack([places // seq_len, together.numpy().take(places)])
+    return lots[np.unique(groups, axis=1, return_inverse=True)[1].ravel()]
 
 
-def _draw_words(count: int, vocabulary: MaskingVocabulary, generator: torch.Generator) -> Tensor:
+def _draw_words(
+    count: int, vocabulary: MaskingVocabulary, generator: torch.Generator
+) -> np.ndarray:
     words = vocabulary.words
-    return words[torch.randint(len(words), (count,), generator=generator)]
+    return words.numpy().take(torch.randint(len(words), (count,), generator=generator).numpy())
 
 
 def _check(

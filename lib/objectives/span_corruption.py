@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lib.memory.sizes import check_positive, check_sizes
 from lib.objectives.ids import check_share
+from lib.objectives.lots import draw_sets
 from lib.objectives.teacher_forcing import shift_right
 
 
@@ -102,9 +103,12 @@ def random_segmentation(
     check_sizes(rows=rows, num_items=num_items, num_segments=num_segments)
     if num_segments > num_items:
         raise ValueError(f"{num_items} items cannot be cut into {num_segments} segments")
-    cuts = _draw_places(rows, num_items - 1, num_segments - 1, generator) + 1
     edges = np.zeros((rows, num_segments + 1), dtype=np.int64)
-    edges[:, 1:-1], edges[:, -1] = cuts, num_items
+    edges[:, -1] = num_items
+    if num_segments > 1:
+        between, cuts = np.ones((rows, num_items - 1), dtype=bool), np.full(rows, num_segments - 1)
+        drawn = np.flatnonzero(draw_sets(between, cuts, generator=generator))
+        edges[:, 1:-1] = 1 + (drawn % (num_items - 1)).reshape(rows, -1)
     return torch.from_numpy(np.diff(edges))
 
 
@@ -170,26 +174,40 @@ def corrupt_spans(
     differ in their numbers.
     """
     _check_text(ids, hidden, sentinels)
-    # One more place in front, so that the token before a span is there also for the first token.
-    tokens = np.pad(ids.numpy(), ((0, 0), (1, 0)))
-    hides = np.pad(hidden.numpy(), ((0, 0), (1, 0)))
-    before = np.zeros_like(hides)
-    before[:, :-1] = hides[:, 1:] & ~hides[:, :-1]
-    spans = _equal_in_all_rows(before.sum(axis=1), "spans")
-    count = _equal_in_all_rows(hides.sum(axis=1), "hidden tokens")
+    tokens, hides = ids.numpy(), hidden.numpy()
+    begins = hides.copy()
+    begins[:, 1:] &= ~hides[:, :-1]
+    spans = _equal_in_all_rows(begins, "spans")
+    _equal_in_all_rows(hides, "hidden tokens")
     _check_sentinels(spans + final_sentinel, sentinels)
     names = np.tile(np.asarray(sentinels[:spans], dtype=tokens.dtype), len(tokens))
-    # In the target the sentinel takes the place before the span, in the input the span's first.
-    written, read = tokens.copy(), tokens
-    written[before] = names
-    first = np.zeros_like(before)
-    first[:, 1:] = before[:, :-1]
-    read[first] = names
-    targets = written[hides | before].reshape(len(tokens), count + spans)
-    inputs = read[:, 1:][(~hides | first)[:, 1:]].reshape(len(tokens), -1)
     ending = [] if end is None else [end]
     final = [sentinels[spans]] if final_sentinel else []
+    inputs = _input_rows(tokens, hides, begins, names)
+    targets = _target_rows(tokens, hides, begins, names)
     return _append(inputs, ending), _append(targets, final + ending)
+
+
+def _input_rows(
+    tokens: np.ndarray, hides: np.ndarray, begins: np.ndarray, names: np.ndarray
+) -> np.ndarray:
+    """The first token of each span becomes its sentinel, the others go."""
+    read = tokens.flatten()
+    read.put(np.flatnonzero(begins), names)
+    return read.compress((~hides | begins).ravel()).reshape(len(tokens), -1)
+
+
+def _target_rows(
+    tokens: np.ndarray, hides: np.ndarray, begins: np.ndarray, names: np.ndarray
+) -> np.ndarray:
+    """The hidden tokens, each further on by one for every sentinel that stands before it."""
+    places = np.flatnonzero(hides)
+    first = begins.take(places)
+    moved = np.arange(len(places)) + first.cumsum()
+    written = np.empty(len(places) + len(names), dtype=tokens.dtype)
+    written.put(moved, tokens.take(places))
+    written.put(moved[first] - 1, names)
+    return written.reshape(len(tokens), -1)
 
 
 def span_corruption(
@@ -248,28 +266,14 @@ def t5_sentinels(vocab_size: int = 32100, count: int = 100) -> list[int]:
     return list(range(vocab_size - 1, vocab_size - 1 - count, -1))
 
 
-def _draw_places(rows: int, places: int, count: int, generator: torch.Generator) -> np.ndarray:
-    """For each row `count` of the places, in order, all sets equally likely.
-
-    Every place gets a random number whose last digits are the place itself, and those with the
-    smallest numbers are taken: numpy finds them without sorting, and no two are equal.
-    """
-    if not count:
-        return np.empty((rows, 0), dtype=np.int64)
-    digits = max(places - 1, 1).bit_length()
-    lots = torch.empty(rows, places, dtype=torch.int64).random_(generator=generator).numpy()
-    lots = (lots >> digits << digits) | np.arange(places)
-    lots.partition(count - 1, axis=1)
-    return np.sort(lots[:, :count] & ((1 << digits) - 1))
-
-
 def _append(rows: np.ndarray, ending: list[int]) -> Tensor:
     whole = np.empty((len(rows), rows.shape[1] + len(ending)), dtype=rows.dtype)
     whole[:, : rows.shape[1]], whole[:, rows.shape[1] :] = rows, ending
     return torch.from_numpy(whole)
 
 
-def _equal_in_all_rows(counts: np.ndarray, what: str) -> int:
+def _equal_in_all_rows(marks: np.ndarray, what: str) -> int:
+    counts = np.count_nonzero(marks, axis=1)
     if (counts != counts[0]).any():
         raise ValueError(
             f"all rows must have equally many {what}, got {counts.tolist()}: take "

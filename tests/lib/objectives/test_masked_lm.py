@@ -69,7 +69,7 @@ def test_labels_and_inputs_restore_the_text(batch, seq_len, rate, seed):
     ids = padded_texts(batch, seq_len, seed % 1000)
     before = ids.clone()
     collate = MaskedLMCollator(vocabulary(), partial(choose_tokens, rate=rate))
-    inputs, labels = collate(ids, generator=seeded(seed))
+    inputs, labels = collate(list(ids), generator=seeded(seed))
     asked = labels != IGNORE_INDEX
     assert torch.equal(torch.where(asked, labels, inputs), ids)
     assert not asked[ids < len(SPECIAL)].any()
@@ -116,7 +116,7 @@ def shares_of(inputs, ids, labels):
 
 def test_statistics_are_those_of_the_paper_and_of_hugging_face(tokenizer):
     ids = texts(400, 250)
-    inputs, labels = MaskedLMCollator(vocabulary())(ids, generator=seeded())
+    inputs, labels = MaskedLMCollator(vocabulary())(list(ids), generator=seeded())
     theirs = DataCollatorForLanguageModeling(tokenizer, seed=0)(list(ids))
     words = VOCAB_SIZE - len(SPECIAL)
     # A random word is the same word once in 55 times; Hugging Face draws from all 60 ids.
@@ -167,7 +167,7 @@ def test_static_masks_come_again_and_dynamic_ones_do_not():
     ids, collate = texts(4, 60), MaskedLMCollator(vocabulary())
 
     def inputs(epoch, copies=None):
-        return collate(ids, generator=epoch_generator(7, epoch, copies=copies)).inputs
+        return collate(list(ids), generator=epoch_generator(7, epoch, copies=copies)).inputs
 
     static = [inputs(epoch, copies=3) for epoch in range(6)]
     assert all(torch.equal(static[epoch], static[epoch + 3]) for epoch in range(3))
@@ -202,6 +202,14 @@ def test_masking_refuses_what_does_not_fit(import_unchecked):
         masked_lm.mask_tokens(ids, ids[:, 1:] > 30, vocabulary(), generator=seeded())
     with pytest.raises(ValueError, match=r"ids run from 0 to 59 .* got 99"):
         masked_lm.mask_tokens(ids.fill_(99), ids > 30, vocabulary(), generator=seeded())
+
+
+def test_rows_are_of_one_length_and_there_are_some():
+    collate = MaskedLMCollator(vocabulary())
+    with pytest.raises(ValueError, match=r"rows must be of one length, got \[8, 7\]"):
+        collate([texts(1, 8)[0], texts(1, 7)[0]], generator=seeded())
+    with pytest.raises(ValueError, match=r"rows must be of one length, got \[\]"):
+        collate([], generator=seeded())
 
 
 def test_epochs_and_copies_are_counted():
