@@ -1,9 +1,9 @@
 """Objectives: what BERT, GPT and T5 are asked while they are pre-trained. Tokens in, tensors out.
 
-Read in this order: `ids`, `lots`, `choosing`, `masked_lm`, `sentence_pairs`; `causal_lm`, `prefix_lm`;
-`teacher_forcing`, `span_corruption`, `bart`; `span_boundaries`, `replaced_tokens`; and what all of
-them are scored by: `cross_entropy`, `distillation`, `signals`. No model is needed: where one has
-guessed, its logits are handed in.
+Read in this order: `ids`, `lots`, `choosing`, `masked_lm`, `sentence_pairs`; `causal_lm`,
+`prefix_lm`; `teacher_forcing`, `span_corruption`, `bart`; `span_boundaries`, `replaced_tokens`; and
+what all of them are scored by: `cross_entropy`, `distillation`, `signals`. No model is needed:
+where one has guessed, its logits are handed in.
 """
 
 from lib.objectives.bart import (

@@ -237,11 +237,11 @@ def restore_spans(
 ) -> list[int]:
     """The text, from one input and its target: each sentinel becomes what the target says.
 
-    Raises `ValueError` for a target that does not begin with a sentinel, names one twice, or does
-    not name one of the input's.
+    With `end`, both must close with it. Raises `ValueError` where one does not, and for a target
+    that does not begin with a sentinel, names one twice, or does not name one of the input's.
     """
     spans: dict[int, list[int]] = {}
-    for token in (token for token in targets if token != end):
+    for token in _without_end(targets, end):
         if token in sentinels:
             if token in spans:
                 raise ValueError(f"the target names sentinel {token} twice")
@@ -251,7 +251,7 @@ def restore_spans(
         else:
             current.append(token)
     text = []
-    for token in (token for token in inputs if token != end):
+    for token in _without_end(inputs, end):
         if token in sentinels and token not in spans:
             raise ValueError(f"the target does not say what sentinel {token} stands for")
         text += spans[token] if token in sentinels else [token]
@@ -264,6 +264,13 @@ def t5_sentinels(vocab_size: int = 32100, count: int = 100) -> list[int]:
     if count > vocab_size:
         raise ValueError(f"a vocabulary of {vocab_size} has no room for {count} sentinels")
     return list(range(vocab_size - 1, vocab_size - 1 - count, -1))
+
+
+def _without_end(tokens: Iterable[int], end: int | None) -> list[int]:
+    tokens = list(tokens)
+    if end is not None and tokens[-1:] != [end]:
+        raise ValueError(f"input and target must close with the end, {end}, got {tokens}")
+    return tokens if end is None else tokens[:-1]
 
 
 def _append(rows: np.ndarray, ending: list[int]) -> Tensor:

@@ -15,7 +15,7 @@ from lib.objectives.causal_lm import (
 from lib.objectives.ids import IGNORE_INDEX
 from lib.objectives.teacher_forcing import shift_right
 
-few = settings(max_examples=40)
+few = settings(max_examples=15)
 END = 0
 documents = st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=9), min_size=1, max_size=6)
 

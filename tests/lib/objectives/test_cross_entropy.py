@@ -24,7 +24,7 @@ from lib.objectives.distillation import (
 )
 from lib.objectives.ids import IGNORE_INDEX
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 smoothings = st.sampled_from([0.0, 0.1, 0.5, 1.0])
 VOCAB = 11
 

@@ -23,7 +23,7 @@ from lib.objectives.choosing import choose_exact_count, choose_spans, geometric_
 from lib.objectives.replaced_tokens import electra_loss, replace_tokens, replaced_token_loss
 from lib.objectives.span_boundaries import span_boundaries
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 @few

@@ -16,7 +16,7 @@ from lib.objectives.sentence_pairs import (
     sentence_order_pairs,
 )
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 sentences = st.lists(st.integers(len(SPECIAL), VOCAB_SIZE - 1), min_size=1, max_size=8)
 
 

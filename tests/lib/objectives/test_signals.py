@@ -26,7 +26,7 @@ from lib.objectives.signals import (
 )
 from lib.objectives.span_corruption import span_corruption, t5_sentinels
 
-few = settings(max_examples=30)
+few = settings(max_examples=15)
 
 
 def test_masked_and_causal_batches_ask_for_as_many_as_computed():
