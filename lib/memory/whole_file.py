@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A new file beside `path` to write to; at the end it takes the place of the old one.
+    """A new file beside `path` to write to; once on disk it takes the place of the old one.
 
     If anything goes wrong (a full disk, an interrupt) the old file stays as it was, and the new
     one vanishes.
@@ -16,6 +16,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         yield unfinished
+        with open(unfinished, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -7,6 +7,7 @@
 Two numbers for each parameter: in float32, 8 of the 16 bytes that training holds for it.
 """
 
+from math import sqrt
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Adam(UpdateRule):
         """Decay through the gradient, then the step."""
         if group["weight_decay"]:
             gradient = gradient + group["weight_decay"] * weights
-        weights.sub_(group["lr"] * self.direction(gradient, state, group))
+        weights.sub_(self.direction(gradient, state, group), alpha=group["lr"])
 
     def direction(self, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
         """m̂ / (√ŝ + ε), after the moments have taken in this gradient."""
@@ -58,7 +59,8 @@ class Adam(UpdateRule):
         mean, square = self.read_moments(state, gradient)
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        size = (square / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        # Where possible in place: a step of the optimizer is nothing but passes over memory.
+        size = square.sqrt().div_(sqrt(1 - beta2**step)).add_(group["eps"])
         direction = torch.div(mean, size, out=size).div_(1 - beta1**step)
         self.write_moments(state, mean, square)
         return direction
@@ -87,4 +89,4 @@ class AdamW(Adam):
     ) -> None:
         """Decay the weights themselves, then the step."""
         weights.mul_(1 - group["lr"] * group["weight_decay"])
-        weights.sub_(group["lr"] * self.direction(gradient, state, group))
+        weights.sub_(self.direction(gradient, state, group), alpha=group["lr"])

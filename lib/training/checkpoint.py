@@ -50,14 +50,20 @@ class TrainingRun:
             "optimizer": self.optimizer.state_dict(),
             "precision": self.precision.state_dict(),
             "place": self.place(),
+            "kinds": self._kinds(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become the run that `state_dict` described, torch's global generators included.
 
-        Raises `ValueError`, before anything is changed, for the state of another model.
+        Raises `ValueError`, before anything is changed, for the state of another model, optimizer
+        or precision.
         """
         _check_same_shapes(self.model.state_dict(), state["model"])
+        if self._kinds() != state["kinds"]:
+            raise ValueError(
+                f"the checkpoint is of another kind of run: {state['kinds']}, not {self._kinds()}"
+            )
         self.batches.load_state_dict(state["place"]["batches"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.model.load_state_dict(state["model"])
@@ -66,6 +72,11 @@ class TrainingRun:
         self.curve = [StepRecord(*values) for values in state["curve"]]
         torch.set_rng_state(state["place"]["generator"])
         torch.cuda.set_rng_state_all(state["place"]["device generators"])
+
+    def _kinds(self) -> dict[str, Any]:
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        kinds = {"optimizer": self.optimizer, "precision": self.precision}
+        return {**{name: type(each).__name__ for name, each in kinds.items()}, "groups": sizes}
 
 
 def save_checkpoint(run: TrainingRun, path: Path) -> None:

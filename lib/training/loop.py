@@ -48,7 +48,8 @@ def train(
     every `checkpoint_every` updates; to go on from there, `load_checkpoint` and call this again.
 
     Raises `NonFiniteLoss` for a step whose loss or gradient is not finite, before it changes a
-    weight, and `ValueError` for a batch that cannot be split or counts nothing.
+    weight (in float16 an infinite gradient only leaves the step out), and `ValueError` for a batch
+    that cannot be split or counts nothing.
     """
     check_sizes(steps=steps, checkpoint_every=checkpoint_every)
     options = {"schedule": schedule, "max_norm": max_norm, "accumulation": accumulation}

@@ -47,4 +47,4 @@ class SGD(UpdateRule):
                 state["velocity"] = gradient.new_zeros(gradient.shape)
             velocity = state["velocity"].mul_(momentum).add_(gradient)
             direction = gradient + momentum * velocity if group["nesterov"] else velocity
-        weights.sub_(group["lr"] * direction)
+        weights.sub_(direction, alpha=group["lr"])

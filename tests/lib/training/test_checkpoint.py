@@ -134,6 +134,15 @@ def test_another_models_checkpoint_changes_nothing(tmp_path):
     assert run.step == 0 and torch.equal(run.place()["generator"], place["generator"])
 
 
+def test_another_optimizers_checkpoint_changes_nothing(tmp_path):
+    path = tmp_path / "run.pt"
+    train(new_run(Adam), steps=1, checkpoint=path)
+    run = new_run(AdamW)
+    with pytest.raises(ValueError, match=r"another kind of run: .*'Adam'.*'AdamW'"):
+        load_checkpoint(run, path)
+    assert run.step == 0 and run.batches.taken == 0
+
+
 def test_a_missing_file_is_reported_as_such(tmp_path):
     with pytest.raises(FileNotFoundError):
         load_checkpoint(new_run(), tmp_path / "none.pt")
