@@ -2,8 +2,8 @@
 
 Read in this order: `cost`, `traffic`; `devices` and the `data_sheets` behind them, `roofline`,
 `hierarchy`, `tiling`, `flash`, `sub_quadratic`; `shapes`, `layer`, `parameters`, `storage`,
-`activations`, `steps`; for several devices `communication`, `sharding`, `parallel_plan`; and for the
-machine at hand `contention`, `machine`, `speeds`, `measure`.
+`activations`, `steps`; for several devices `communication`, `sharding`, `parallel_plan`; and for
+the machine at hand `contention`, `machine`, `speeds`, `measure`.
 """
 
 from lib.memory.activations import activation_bytes
