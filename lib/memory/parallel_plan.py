@@ -6,8 +6,9 @@ and ZeRO may shard the model states over the D. The bytes are those of `sharding
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from typing import Any
 
 from lib.memory.activations import activation_bytes
 from lib.memory.communication import (
@@ -39,6 +40,60 @@ WIDTH = 2
 
 LOGIT_BYTES = 4
 """The cross-entropy keeps its logits in float32."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is to be trained, on what, and how.
+
+    `batch_size` sequences of `seq_len` tokens make a step, `micro_batch_size` of them go through a
+    device at once. `checkpointing` keeps only each layer's input and runs its forward pass again;
+    `fused` is as in `activation_bytes`; there is no dropout. `reserved_bytes` of each device are
+    for others. A group of devices that fits into one machine uses the link between them, any other
+    the network. Bandwidths are a device's, in bytes/s and one direction; the link's is the data
+    sheet's unless given.
+
+    Raises `ValueError` for sizes that are not positive, a schedule other than "gpipe" and "1f1b",
+    and a dtype that the device has no peak for.
+    """
+
+    shape: ModelShape
+    device: Device
+    _: KW_ONLY
+    batch_size: int
+    seq_len: int
+    micro_batch_size: int = 1
+    schedule: str = "1f1b"
+    checkpointing: bool = False
+    fused: bool = True
+    dtype: str = "bfloat16"
+    reserved_bytes: Number = 0
+    devices_per_machine: int = 8
+    link_bandwidth: Number | None = None
+    network_bandwidth: Number | None = None
+
+    def __post_init__(self) -> None:
+        sizes = ("batch_size", "seq_len", "micro_batch_size", "devices_per_machine")
+        check_sizes(**{name: getattr(self, name) for name in sizes})
+        check_not_negative(reserved_bytes=self.reserved_bytes)
+        for name in ("link_bandwidth", "network_bandwidth"):
+            if getattr(self, name) is not None:
+                check_positive(**{name: getattr(self, name)})
+        check_schedule(self.schedule)
+        self.device.peak(self.dtype)
+
+    @property
+    def room(self) -> Number:
+        """Bytes of a device that training may fill."""
+        return self.device.memory_bytes - self.reserved_bytes
+
+    def bandwidth_among(self, num_devices: int) -> Number | None:
+        """Of the slowest line that a group of so many devices crosses; None if it is not known."""
+        if num_devices > self.devices_per_machine:
+            return self.network_bandwidth
+        if self.link_bandwidth is None:
+            return self.device.specs.get("link_bandwidth")
+        return self.link_bandwidth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,57 +132,17 @@ class ParallelPlan:
 
 
 def plan_parallel(
-    shape: ModelShape,
-    device: Device,
-    num_devices: int,
-    *,
-    batch_size: int,
-    seq_len: int,
-    micro_batch_size: int = 1,
-    schedule: str = "1f1b",
-    checkpointing: bool = False,
-    fused: bool = True,
-    dtype: str = "bfloat16",
-    reserved_bytes: Number = 0,
-    devices_per_machine: int = 8,
-    link_bandwidth: Number | None = None,
-    network_bandwidth: Number | None = None,
+    shape: ModelShape, device: Device, num_devices: int, **options: Any
 ) -> list[ParallelPlan]:
-    """Every division of a training step of `batch_size` sequences among all `num_devices`.
+    """Every division of a training step among all `num_devices`; `options` are a `TrainingJob`'s.
 
-    Tensor-parallel ranks stand next to one another, then data-parallel ones, then stages; a group
-    that fits into one machine uses the link between its devices, any other the network. Bandwidths
-    are a device's, in bytes/s and one direction; the link's is the data sheet's unless given.
-    `checkpointing` keeps only each layer's input and runs its forward pass again. There is no
-    dropout. `reserved_bytes` of a device are for others. ZeRO is planned where there is data
-    parallelism.
+    Tensor-parallel ranks stand next to one another, then data-parallel ones, then stages. ZeRO is
+    planned where there is data parallelism.
 
-    Raises `ValueError` for sizes that are not positive, a schedule other than "gpipe" and "1f1b",
-    and a dtype that the device has no peak for.
+    Raises `ValueError` for what a `TrainingJob` refuses, and for `num_devices` below 1.
     """
-    check_sizes(num_devices=num_devices, batch_size=batch_size, seq_len=seq_len)
-    check_sizes(micro_batch_size=micro_batch_size, devices_per_machine=devices_per_machine)
-    check_not_negative(reserved_bytes=reserved_bytes)
-    link = device.specs.get("link_bandwidth") if link_bandwidth is None else link_bandwidth
-    for name, bandwidth in (("link_bandwidth", link), ("network_bandwidth", network_bandwidth)):
-        check_positive(**{name: 1 if bandwidth is None else bandwidth})
-    check_schedule(schedule)
-    device.peak(dtype)
-    job = _Job(
-        shape,
-        device,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        micro_batch_size=micro_batch_size,
-        schedule=schedule,
-        checkpointing=checkpointing,
-        fused=fused,
-        dtype=dtype,
-        room=device.memory_bytes - reserved_bytes,
-        devices_per_machine=devices_per_machine,
-        link=link,
-        network=network_bandwidth,
-    )
+    check_sizes(num_devices=num_devices)
+    job = TrainingJob(shape, device, **options)
     return [_plan(job, *division) for division in divisions(num_devices)]
 
 
@@ -142,29 +157,10 @@ def divisions(num_devices: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is to be trained, on what, and how."""
-
-    shape: ModelShape
-    device: Device
-    batch_size: int
-    seq_len: int
-    micro_batch_size: int
-    schedule: str
-    checkpointing: bool
-    fused: bool
-    dtype: str
-    room: Number
-    devices_per_machine: int
-    link: Number | None
-    network: Number | None
-
-
-@dataclass(frozen=True)
 class _Division:
     """One division of a job: what follows from it, stage by stage."""
 
-    job: _Job
+    job: TrainingJob
     data: int
     tensor: int
     pipeline: int
@@ -260,8 +256,7 @@ class _Division:
         }
         total = 0.0
         for kind, num_bytes in traffic.items():
-            within = reach[kind] <= self.job.devices_per_machine
-            bandwidth = self.job.link if within else self.job.network
+            bandwidth = self.job.bandwidth_among(reach[kind])
             if num_bytes and bandwidth is None:
                 return None
             total += float(num_bytes / bandwidth) if num_bytes else 0.0
@@ -281,7 +276,7 @@ class _Division:
         return float(flops / (devices * job.device.peak(job.dtype)) / (1 - bubble))
 
 
-def _plan(job: _Job, data: int, tensor: int, pipeline: int, zero: int) -> ParallelPlan:
+def _plan(job: TrainingJob, data: int, tensor: int, pipeline: int, zero: int) -> ParallelPlan:
     numbers = {"data": data, "tensor": tensor, "pipeline": pipeline, "zero": zero}
     division = _Division(job, **numbers)
     try:

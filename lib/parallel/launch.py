@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -75,7 +76,8 @@ def run_on_processes(
                 members.append(_start(context, rank, (task, *where)))
             results = _collect(members)
             for member in members:
-                member.line.send_bytes(b"all are done")
+                with suppress(ConnectionError):  # its result is here, it may have ended
+                    member.line.send_bytes(b"all are done")
             return results
         except BaseException:
             for member in members:
@@ -89,8 +91,8 @@ def _pack(worker: Callable[..., Any], arguments: tuple) -> bytes:
     main = sys.modules["__main__"]
     if getattr(worker, "__module__", "") == "__main__" and not hasattr(main, "__file__"):
         raise ValueError(
-            f"{worker.__name__} is defined in a notebook, where a new process cannot find it: "
-            "put it into a module, or use run_on_threads"
+            f"{worker.__name__} is defined in a notebook, or typed in, where a new process cannot "
+            "find it: put it into a module, or use run_on_threads"
         )
     try:
         return pickle.dumps((worker, arguments))

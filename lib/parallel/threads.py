@@ -62,6 +62,8 @@ def run_on_threads(
     here. A rank that has waited `timeout` seconds for another gives up. Raises `ValueError` for
     fewer than two ranks.
     """
+    if num_ranks < 2:
+        raise ValueError(f"num_ranks must be 2 or more, got {num_ranks!r}")
     lines, failures = ThreadLines(num_ranks, timeout), []
     groups = [ThreadGroup(rank, num_ranks, lines) for rank in range(num_ranks)]
 
@@ -73,7 +75,7 @@ def run_on_threads(
         finally:
             lines.ended.add(rank)
 
-    with ThreadPoolExecutor(max_workers=max(num_ranks, 1)) as pool:
+    with ThreadPoolExecutor(max_workers=num_ranks) as pool:
         results = list(pool.map(run, range(num_ranks)))
     if failures:
         raise failures[0]

@@ -10,10 +10,13 @@ from lib.parallel import (
     RankLost,
     average_gradients,
     copy_to_ranks,
+    equal_parts,
     gradient_buckets,
     ring_all_reduce,
     run_on_threads,
+    split_tensors,
     sum_over_ranks,
+    vocabulary_parallel_cross_entropy,
 )
 from tests.lib.parallel import parallel_steps
 
@@ -33,6 +36,26 @@ def test_the_step_and_its_bytes(name):
 def test_shards_on_four_ranks(name):
     for sent, expected in run_on_threads(parallel_steps.STEPS[name], 4):
         assert sent == expected
+
+
+def test_a_grid_of_data_and_tensor_parallel_ranks():
+    """Two halves of the batch, each on two ranks that share the matrices."""
+
+    def worker(group):
+        row, column = divmod(group.index, 2)
+        tensor = group.subgroup(2 * row, 2 * row + 1)
+        data = group.subgroup(column, 2 + column)
+        ids, targets = (equal_parts(part, 2)[data.index] for part in parallel_steps.batch())
+        model = split_tensors(tensor, parallel_steps.model())
+        vocabulary_parallel_cross_entropy(tensor, model(ids), targets).backward()
+        average_gradients(data, model.parameters())
+        gradients = parallel_steps.model()
+        gradients.load_state_dict(parallel_steps.whole_gradients()[0])
+        expected = split_tensors(tensor, gradients).parameters()
+        for mine, whole in zip(model.parameters(), expected, strict=True):
+            parallel_steps.close(mine.grad, whole.detach())
+
+    run_on_threads(worker, 4)
 
 
 @settings(max_examples=25)
