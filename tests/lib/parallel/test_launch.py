@@ -59,7 +59,7 @@ def processes_of(folder):
     [
         (raise_in_one, "rank 1 of 2 raised LookupError: there is no such book", FOR_EVER),
         (die_in_one, "^rank 1 of 2 was killed by SIGKILL$", FOR_EVER),
-        (never_send, "rank [01] of 2 raised RankLost: another rank does not answer", 1.0),
+        (never_send, "rank [01] of 2 raised RankLost: another rank does not answer", 3.0),
     ],
 )
 def test_all_end_and_the_reason_is_told(worker, reason, timeout, tmp_path):

@@ -14,7 +14,7 @@ WITHOUT_OPTIMIZER = [name for name in STEPS if "ZeRO" not in name]
 
 @pytest.mark.parametrize(("num_processes", "names"), [(2, STEPS), (4, WITHOUT_OPTIMIZER)])
 def test_the_steps_and_their_bytes(num_processes, names):
-    results = run_on_processes(steps_and_process, num_processes, names)
+    results = run_on_processes(steps_and_process, num_processes, names, timeout=600)
     assert len({process for _, process in results} - {os.getpid()}) == num_processes
     for taken, _ in results:
         assert list(taken) == names

@@ -28,13 +28,13 @@ def prepared():
 
 @pytest.mark.parametrize("name", parallel_steps.STEPS)
 def test_the_step_and_its_bytes(name):
-    for sent, expected in run_on_threads(parallel_steps.STEPS[name], 2):
+    for sent, expected in run_on_threads(parallel_steps.STEPS[name], 2, timeout=600):
         assert sent == expected
 
 
 @pytest.mark.parametrize("name", [name for name in parallel_steps.STEPS if "ZeRO" in name])
 def test_shards_on_four_ranks(name):
-    for sent, expected in run_on_threads(parallel_steps.STEPS[name], 4):
+    for sent, expected in run_on_threads(parallel_steps.STEPS[name], 4, timeout=600):
         assert sent == expected
 
 
