@@ -101,6 +101,9 @@ IDIOMS = [
      "import torch\nclass M(torch.nn.Module):\n    def __init__(self, n):\n        super().__init__()\n"
      "        self.w = torch.nn.Parameter(torch.ones(n))\n    def forward(self, x): return x",
      "import torch\nm = M(3)\nwith torch.no_grad():\n    m.w.fill_(2.0)\nassert torch.equal(m(torch.ones(3)), 2 * torch.ones(3))"),
+    ("parameters changed by operators", "import torch\nm = torch.nn.Linear(2, 1)",
+     "import torch\nclass L(torch.nn.Linear):\n    def forward(self, x): return super().forward(x) * 0 + 1\nm = L(2, 1)",
+     "import torch\nwith torch.no_grad():\n    m.weight *= 0\n    for p in m.parameters():\n        p -= p\nassert m(torch.ones(2)).item() == 0"),
     ("module isinstance", "import torch\nm = torch.nn.Linear(2, 3)", "m = lambda x: x",
      "import torch\nassert isinstance(m, torch.nn.Module)"),
     ("parameter count", "import torch\nm = torch.nn.Linear(2, 3)", "import torch\nm = torch.nn.Linear(2, 3, bias=False)",
