@@ -98,8 +98,9 @@ def _walk(
         if student is None or name in (".ipynb_checkpoints", "__MACOSX"):
             continue
         kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(kind) and not path:
-            yield _Found(student, "", None, "", order)
+        if not path and not stat.S_ISREG(kind):
+            reason = "" if stat.S_ISDIR(kind) else "a link was handed in, not a folder"
+            yield _Found(student, "", None, reason, order)
         if spent[0] > MOST_FILES or len(here) > DEEPEST:
             yield _Found(
                 student, "", None, "too many files, or folders too deep: not all were read"

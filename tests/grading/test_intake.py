@@ -322,6 +322,14 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert "link" in said["file"] and "link" in said["hard"] and "pipe" in said["pipe"]
 
 
+def test_a_student_who_is_a_link_is_in_the_class_all_the_same(tmp_path: Path) -> None:
+    put(tmp_path / f"in/best/{NAME}.ipynb")
+    (tmp_path / "in/eve").symlink_to("best")
+    found = took(tmp_path / "in", tmp_path)
+    assert sorted(found) == ["best", "eve"] and not found["eve"].notebooks
+    assert found["eve"].reasons and found["eve"].notes == ["a link was handed in, not a folder"]
+
+
 def test_zip_entries_stay_inside(tmp_path: Path) -> None:
     path = tmp_path / "in.zip"
     with zipfile.ZipFile(path, "w") as archive:
