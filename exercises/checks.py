@@ -20,11 +20,11 @@ import copy
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from exercises.course import course_secret
-from exercises.diagnosis import Answer, Case, Sum, Trial, flat, report, shown, shown_call
+from exercises.diagnosis import Answer, Case, Sum, Trial, report, shown, shown_call
 
 __all__ = ["Case", "Draw", "Sum", "check", "check_refuses"]
 
@@ -61,7 +61,8 @@ def check(
 ) -> None:
     """Call a student's function on random cases; raise `AssertionError` that says what is wrong."""
     cases = _cases(make_case, name, draws, course_secret())
-    trials = [Trial(name, case, _call(function, name, case)) for case in cases]
+    calls = zip(cases, _calls(function, cases), strict=True)
+    trials = [Trial(name, case, _answer(call, name, case)) for case, call in calls]
     if not all(trial.right(entry) for trial in trials for entry in trial.expected):
         raise AssertionError(report(trials))
 
@@ -86,22 +87,30 @@ def check_refuses(function: Callable, name: str, inputs: Mapping[str, Any], expe
     raise AssertionError(f"{name} gave {shown(answer)} without complaint. {expected}\n{call}")
 
 
-def _call(function: Callable, name: str, case: Case) -> dict[str, Any]:
+def _calls(function: Callable, cases: list[Case]) -> Iterator[Callable[[], Any]]:
+    """A call for each case. One in another process is made for all of them together."""
+    together = getattr(type(function), "call_each", None)
+    if together:
+        yield from together(function, [case.inputs for case in cases])
+        return
+    for case in cases:
+        yield partial(function, **copy.deepcopy(case.inputs))
+
+
+def _answer(call: Callable[[], Any], name: str, case: Case) -> dict[str, Any]:
     """The student's answer, flattened, every entry of the type that is expected."""
-    call = shown_call(name, case.inputs)
     try:
-        answer = function(**copy.deepcopy(case.inputs))
+        answer = call()
     except NotImplementedError:
         raise
     except Exception as error:
-        raise AssertionError(f"{name} raised {type(error).__name__}: {error}\n{call}") from error
-    possible = [case.expected, *case.mistakes.values()]
-    infinite = any(math.inf in flat(some).values() for some in possible)
-    largest = math.inf if infinite else LARGEST
+        raised = f"{name} raised {type(error).__name__}: {error}"
+        raise AssertionError(f"{raised}\n{shown_call(name, case.inputs)}") from error
+    largest = math.inf if case.may_be_infinite else LARGEST
     try:
         return dict(_typed(answer, case.expected, "", largest))
     except _OtherTypeError as error:
-        raise AssertionError(f"{name} gave {error}\n{call}") from None
+        raise AssertionError(f"{name} gave {error}\n{shown_call(name, case.inputs)}") from None
 
 
 class _OtherTypeError(TypeError):

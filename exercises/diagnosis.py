@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from reprlib import Repr
 from typing import Any
 
@@ -47,14 +48,28 @@ class Case:
     sums: Mapping[str, Sum] = field(default_factory=dict)
     mistakes: Mapping[str, Answer] = field(default_factory=dict)
 
+    @cached_property
+    def entries(self) -> dict[str, Any]:
+        """The right answer, flattened."""
+        return flat(self.expected)
+
+    @cached_property
+    def mistaken(self) -> dict[str, dict[str, Any]]:
+        """What each mistake leads to, flattened."""
+        return {text: flat(given) for text, given in self.mistakes.items()}
+
+    @cached_property
+    def may_be_infinite(self) -> bool:
+        """Whether the right answer or a known mistake has an infinite entry."""
+        return any(math.inf in some.values() for some in (self.entries, *self.mistaken.values()))
+
 
 class Trial:
     """A case and the student's answer to it, both flattened to entries."""
 
     def __init__(self, name: str, case: Case, answer: dict[str, Any]) -> None:
         self.name, self.case, self.answer = name, case, answer
-        self.expected = flat(case.expected)
-        self.mistakes = {text: flat(given) for text, given in case.mistakes.items()}
+        self.expected, self.mistakes = case.entries, case.mistaken
 
     def right(self, entry: str) -> bool:
         return same(self.answer[entry], self.expected[entry])

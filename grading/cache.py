@@ -28,9 +28,9 @@ def test_keys(problem: Problem, cells: Sequence[Cell], secret: str, unsafe: bool
         for cell in problem.cells
         if isinstance(cell, Cell)
     ]
-    shared = [own, locked, secret, unsafe, environment_key()]
+    shared = _digest([own, locked, secret, unsafe, environment_key()])
     return {
-        test.grade_id: _digest([*shared, asdict(test), _modules_key(test.source)])
+        test.grade_id: _digest([shared, asdict(test), _modules_key(test.source)])
         for test in problem.tests
     }
 

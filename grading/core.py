@@ -13,7 +13,8 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Literal
 
@@ -203,16 +204,18 @@ class Grader:
         return sum(len(side.children()) for side in self._sides.values())
 
     def _prepare(self, problem: Problem, secret: str) -> None:
-        """Let the parents load what this problem's own cells import."""
+        """Let the parents load what this problem's own cells import, and try its tests."""
+        if (problem, secret) in self._rehearsed:
+            return
         for role in ("student", "test"):
             cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
             new = {name for cell in cells for name in _modules(cell.source)} - self._warm[role]
             if new:
                 self._sides[role].warm(sorted(new))
                 self._warm[role] |= new
-        if (problem, secret) not in self._rehearsed:
-            self._rehearsed.add((problem, secret))
-            self._sides["test"].rehearse([cell.source for cell in problem.cells], secret)
+        self._rehearsed.add((problem, secret))
+        loaded = self._sides["test"].rehearse([_about(cell) for cell in problem.cells], secret)
+        self._sides["student"].warm(loaded)
 
     def _run(
         self, problem: Problem, plan: list[Cell | TestCell], secret: str, notes: list[str]
@@ -261,19 +264,19 @@ class Grader:
         return watch.said()
 
     def _test_job(self, problem: Problem, plan: list[Cell | TestCell], secret: str) -> dict:
-        source = [cell.source for cell in problem.cells if isinstance(cell, Cell)]
         return {
             "secret": secret,
-            "imports": [line for text in source for line in _imports(text)],
+            "imports": _imports(problem),
             "cell_seconds": self.limits.cell_seconds,
             "test_seconds": self.limits.test_seconds,
-            "steps": [
-                {"kind": "test", **asdict(cell)}
-                if isinstance(cell, TestCell)
-                else {"kind": cell.kind, "source": cell.source}
-                for cell in plan
-            ],
+            "steps": [_about(cell) for cell in plan],
         }
+
+
+def _about(cell: Cell | TestCell) -> dict:
+    if isinstance(cell, TestCell):
+        return {"kind": "test", **vars(cell)}
+    return {"kind": cell.kind, "source": cell.source}
 
 
 def _verdict(test: TestCell, said: list[dict]) -> Verdict:
@@ -293,12 +296,15 @@ def _verdict(test: TestCell, said: list[dict]) -> Verdict:
     )
 
 
-def _imports(source: str) -> Iterator[str]:
-    """The import statements at the top level of a cell of the source."""
-    with contextlib.suppress(SyntaxError):
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.Import | ast.ImportFrom):
-                yield ast.unparse(node)
+@lru_cache(maxsize=64)
+def _imports(problem: Problem) -> list[str]:
+    """The import statements at the top level of the source's cells."""
+    found = []
+    for cell in problem.cells:
+        with contextlib.suppress(SyntaxError):
+            body = ast.parse(cell.source).body if isinstance(cell, Cell) else ()
+            found += [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+    return found
 
 
 def _modules(source: str) -> Iterator[str]:

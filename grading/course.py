@@ -53,9 +53,9 @@ def grade_course(
     cohort = Cohort(sources, handed_in, secret, run, course.work / "verdicts", unsafe)
     done = []
     with gradebook.opened(course.db_url) as book:
-        book_id = gradebook.register(book, course.assignment, list(sources.values()))
+        entered = gradebook.register(book, course.assignment, list(sources.values()))
         for outcome in cohort.outcomes():
-            _record(course, book, book_id, sources, outcome)
+            _record(course, book, entered, sources, outcome)
             cells = {n: replace(each, cells=()) for n, each in outcome.submissions.items()}
             outcome.submissions = cells
             done.append(outcome)
@@ -69,11 +69,15 @@ def grade_course(
 
 
 def _record(
-    course: Course, book: Any, book_id: str, sources: Mapping[str, SourceNotebook], outcome: Outcome
+    course: Course,
+    book: Any,
+    entered: gradebook.EnteredAssignment,
+    sources: Mapping[str, SourceNotebook],
+    outcome: Outcome,
 ) -> None:
     """Gradebook, formgrader's notebook and feedback page, unless they are there already."""
     mark = course.work / "recorded" / f"{outcome.student}.json"
-    content = json.dumps([book_id, _digest(outcome)])
+    content = json.dumps([entered.id, _digest(outcome)])
     if mark.is_file() and mark.read_text(encoding="utf-8") == content:
         return
     each = {
@@ -86,7 +90,7 @@ def _record(
         gradebook.write_graded_notebook(path, source, work, result)
         text = student_page(name, source, outcome)
         write_page(course.folder / "feedback" / place / f"{name}.html", text)
-    gradebook.record(book, course.assignment, outcome.student, each)
+    gradebook.record(book, entered, outcome.student, each)
     write_page(mark, content)
 
 

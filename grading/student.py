@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import linecache
+import math
 import operator
 import os
 import random
@@ -18,6 +19,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +53,42 @@ class _Tail(io.StringIO):
         return text
 
 
+class Alarm:
+    """Raises `OvertimeError` in what runs longer than it may.
+
+    The timer is set once, and looks at the clock when it rings: to set it for every request would
+    take more time than most requests do. Student code can turn it off: the test has its own.
+    """
+
+    def __init__(self) -> None:
+        self.until = math.inf
+        self.install()
+
+    def install(self) -> None:
+        """Take the signal, also from a cell that took it for itself."""
+        self._rings = math.inf
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def allow(self, seconds: float) -> None:
+        """So long from now."""
+        self.set(time.monotonic() + seconds)
+
+    def set(self, until: float) -> None:
+        """Until this moment, or for ever if it is infinite."""
+        self.until = until
+        if until < self._rings:
+            self._rings = until
+            signal.setitimer(signal.ITIMER_REAL, max(until - time.monotonic(), 0.001))
+
+    def _ring(self, *_: Any) -> None:
+        self._rings = math.inf
+        if time.monotonic() < self.until:
+            self.set(self.until)
+            return
+        signal.setitimer(signal.ITIMER_REAL, 0.05)  # again, for whoever catches everything
+        raise OvertimeError
+
+
 class Inert:
     """What `get_ipython()` gives: it takes every request and does nothing."""
 
@@ -66,6 +104,7 @@ class Student:
 
     def __init__(self, channel: socket.socket, cells: list[str]) -> None:
         self.channel, self.cells = channel, cells
+        self.incoming, self.alarm = wire.ReadAhead(channel), Alarm()
         self.objects: dict[int, Any] = {}
         self.inputs: dict[int, torch.Tensor] = {}
         self.changed: list[tuple[int, Any, Any]] = []
@@ -88,7 +127,7 @@ class Student:
         self.objects[self.count] = value
         return self.count
 
-    def encode(self, value: Any) -> tuple[Any, list[bytes]]:
+    def encode(self, value: Any, first: int = 0) -> tuple[Any, list[bytes]]:
         def tensor(given: torch.Tensor) -> dict | list | None:
             if isinstance(given, torch.nn.Parameter) or (
                 given.is_leaf and given.requires_grad and id(given) not in self.inputs
@@ -98,7 +137,7 @@ class Student:
                 return [kind, self.keep(given), given.requires_grad, plain]
             return {"g": self.keep(given)} if given.requires_grad else None
 
-        encoder = wire.Encoder(self._handle, tensor)
+        encoder = wire.Encoder(self._handle, tensor, first)
         return encoder(value), encoder.buffers
 
     def _handle(self, value: Any) -> list:
@@ -142,7 +181,7 @@ class Student:
     def serve(self, until_answer: bool = False) -> Any:
         """Do what the test asks, one request after the other; in a callback, until its answer."""
         while True:
-            request, buffers = wire.receive(self.channel)
+            request, buffers = wire.receive(self.incoming)
             if until_answer and "answer" in request:
                 if request.get("raise"):
                     raise _local(request["raise"])
@@ -153,21 +192,23 @@ class Student:
 
     def _answer(self, request: dict, buffers: list[bytes]) -> None:
         before, self.changed = self.changed, []
+        late_before = self.alarm.until
         header: dict = {}
         data: list[bytes] = []
         try:
-            with _at_most(request.get("seconds", 60.0)):
-                arguments = self.decode(request["args"], buffers)
-                value = OPERATIONS[request["do"]](self, *arguments)
-                header["ok"], data = self.encode(value)
-                changes = [(key, new) for key, new, old in self.changed if _version(new) != old]
+            self.alarm.allow(request.get("seconds", 60.0))
+            arguments = self.decode(request["args"], buffers)
+            value = OPERATIONS[request["do"]](self, *arguments)
+            header["ok"], data = self.encode(value)
+            changes = [(key, new) for key, new, old in self.changed if _version(new) != old]
+            self.alarm.set(late_before)
             if changes:
-                encoded, more = self.encode(changes)
-                header["changed"] = _shift(encoded, len(data))
+                header["changed"], more = self.encode(changes, first=len(data))
                 data += more
         except EOFError:
             os._exit(0)
         except BaseException as error:
+            self.alarm.set(late_before)
             header, data = {"raise": _described(error)}, []
         self.changed = before
         header["out"] = self.output.take()
@@ -180,18 +221,23 @@ class Student:
 
     def run(self, place: int) -> dict:
         """Run a cell as a notebook does; the error, if any, comes back as text."""
-        source, name = readable(self.cells[place]), f"<cell {place}>"
-        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+        name, failure = f"<cell {place}>", ""
         try:
-            self._execute(source, name)
+            self._execute(self.cells[place], name)
         except OvertimeError:
             raise
         except BaseException as error:
-            return {"error": f"{type(error).__name__}: {error}"[:2000], "plots": self._plots()}
-        return {"error": "", "plots": self._plots()}
+            failure = f"{type(error).__name__}: {error}"[:2000]
+        self.alarm.install()
+        return {"error": failure, "plots": self._plots()}
 
     def _execute(self, source: str, name: str) -> None:
-        tree = ast.parse(source, name)
+        try:
+            tree = ast.parse(source, name)
+        except SyntaxError:
+            source = readable(source)
+            tree = ast.parse(source, name)
+        linecache.cache[name] = (len(source), None, source.splitlines(True), name)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         self._code(compile(tree, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT))
         if last:
@@ -293,37 +339,6 @@ def _version(value: Any) -> Any:
     return None
 
 
-def _shift(node: Any, by: int) -> Any:
-    """Let the buffers of an encoded value start at a later place."""
-    if type(node) is not list or not node:
-        return node
-    if node[0] == "T":
-        return [*node[:3], node[3] + by, node[4]]
-    if node[0] in ("n", "ns"):
-        return [*node[:3], node[3] + by]
-    if node[0] in ("b", "ba"):
-        return [node[0], node[1] + by]
-    return [_shift(item, by) if type(item) is list else item for item in node]
-
-
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Raise `OvertimeError` when the block takes longer. Student code can turn that off: the
-    test has a clock of its own."""
-
-    def ring(*_: Any) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        raise OvertimeError
-
-    before = signal.getitimer(signal.ITIMER_REAL)
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, before[0])
-
-
 def _plain(operation: Callable) -> Callable:
     return lambda _, *args: operation(*args)
 
@@ -332,8 +347,17 @@ def _call(_: Student, function: Callable, args: list, kwargs: dict) -> Any:
     return function(*args, **kwargs)
 
 
-def _look(student: Student, name: str) -> Any:
-    return student.namespace[name]
+def _call_each(_: Student, function: Callable, rows: list[dict]) -> list:
+    """The answers of as many calls as go well, and what the next one raised, if any."""
+    answers = []
+    for row in rows:
+        try:
+            answers.append(function(**row))
+        except OvertimeError:
+            raise
+        except BaseException as error:
+            return [answers, _described(error)]
+    return [answers, None]
 
 
 def _look_own(student: Student, name: str) -> Any:
@@ -387,6 +411,7 @@ OPERATIONS: dict[str, Callable] = {
     "run": Student.run,
     "look": _look_own,
     "call": _call,
+    "call_each": _call_each,
     "next": _next,
     "backward": _backward,
     "seed": _seed,

@@ -9,6 +9,7 @@ import builtins
 import collections
 import contextlib
 import functools
+import importlib
 import inspect
 import io
 import json
@@ -17,10 +18,12 @@ import os
 import random
 import signal
 import socket
+import struct
 import sys
 import time
+import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,8 @@ MAX_OUTPUT = 20_000
 MAX_CALLBACKS = 20_000
 MAX_CALLBACK_DEPTH = 40
 GRACE_SECONDS = 1.0
+REHEARSAL_SECONDS, MAX_NAMES = 60, 60_000
+TOGETHER = 64
 BEGIN_HIDDEN, END_HIDDEN = "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS"
 
 
@@ -56,6 +61,7 @@ class Link:
 
     def __init__(self, channel: socket.socket, seconds: float) -> None:
         self._channel, self.seconds = channel, seconds
+        self._incoming, self._patience = wire.ReadAhead(channel), 0.0
         self.alive, self.output, self._depth = True, io.StringIO(), 0
         self.broken = False
         self.applies_changes = False
@@ -79,17 +85,19 @@ class Link:
         inputs: list[torch.Tensor] = []
         watched: dict[int, Any] = {}
         try:
-            node, data = self._encode(list(arguments), inputs, watched if do == "call" else None)
+            watches = do == "call" and self.applies_changes
+            node, data = self._encode(list(arguments), inputs, watched if watches else None)
         except wire.WireError as error:
             raise ValueError(f"cannot be passed to the student's process: {error}") from None
         free, self._free = self._free, []
         request = {"do": do, "args": node, "seconds": self.seconds, "free": free}
         try:
+            self._be_patient()
             wire.send(self._channel, request, data)
             return self._wait(inputs, watched)
         except (wire.WireError, EOFError, OSError) as error:
             self.lose()
-            late = isinstance(error, TimeoutError)
+            late = isinstance(error, TimeoutError | BlockingIOError)
             kind = StudentTimeoutError if late else StudentLostError
             said = "took too long, and did not stop" if late else "the student's process ended"
             raise kind(
@@ -101,11 +109,20 @@ class Link:
         self.alive, self.broken = False, True
         self._channel.close()
 
+    def _be_patient(self) -> None:
+        """Have the kernel end a wait: cheaper than to ask, before each, how long it may be."""
+        if self._patience != self.seconds:
+            self._patience = self.seconds
+            microseconds = int(1e6 * (self.seconds + GRACE_SECONDS))
+            span = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                self._channel.setsockopt(socket.SOL_SOCKET, option, span)
+
     def _wait(self, inputs: list[torch.Tensor], watched: dict[int, Any]) -> Any:
-        deadline = time.monotonic() + self.seconds + GRACE_SECONDS
+        until = time.monotonic() + self.seconds + GRACE_SECONDS
         while True:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
-            header, data = wire.receive(self._channel)
+            self._incoming.until = until
+            header, data = wire.receive(self._incoming)
             self._note(header.get("out"))
             decode = functools.partial(self._decode, data=data, inputs=inputs)
             if "callback" in header:
@@ -182,11 +199,9 @@ class Link:
         if watched is None:
             return encoder(value), encoder.buffers
         function, args, kwargs = value
-        return ["l", [
-            encoder(function),
-            ["l", [self._watched(encoder, item, watched) for item in args]],
-            ["d", [[key, self._watched(encoder, item, watched)] for key, item in kwargs.items()]],
-        ]], encoder.buffers  # fmt: skip
+        parts = [[self._watched(encoder, v, watched) for v in vs] for vs in (args, kwargs.values())]
+        node = ["l", [encoder(function), ["l", parts[0]], ["d", list(kwargs), parts[1]]]]
+        return node, encoder.buffers
 
     def _watched(self, encoder: wire.Encoder, value: Any, watched: dict) -> Any:
         """Mark what the student could change in place, so that a change is told."""
@@ -435,6 +450,39 @@ class StudentFunction(StudentObject):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self
+
+    def call_each(self, rows: Sequence[Mapping[str, Any]]) -> Iterator[Callable[[], Any]]:
+        """For each row of keyword arguments, a function that gives or raises what the call did.
+
+        The calls are made together, up to the first one that raises; it is the last here. What
+        does not fit in one message is called when it is asked for.
+        """
+        for start in range(0, len(rows), TOGETHER):
+            part = [dict(row) for row in rows[start : start + TOGETHER]]
+            try:
+                given = self._link.ask("call_each", self, part)
+            except Exception:
+                yield from (functools.partial(self, **row) for row in part)
+                continue
+            answers, failure = given if _is_list(given, 2) else (None, None)
+            if not _is_list(answers, len(part)) and failure is None:
+                raise StudentLostError("answers that are none")
+            yield from (functools.partial(_given, answer) for answer in answers[: len(part)])
+            if failure is not None:
+                yield functools.partial(_raised, self._link, failure)
+                return
+
+
+def _is_list(value: Any, length: int) -> bool:
+    return type(value) is list and len(value) == length
+
+
+def _given(answer: Any) -> Any:
+    return answer
+
+
+def _raised(link: Link, failure: Any) -> None:
+    raise link._error(failure)
 
 
 class StudentIterator(StudentObject):
@@ -713,7 +761,7 @@ class Run:
             self._said.append(self.link.output.getvalue())
         if step["kind"] == "locked":
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(_compiled(step["source"], f"<locked {place}>"), self.names)
+                _execute(step["source"], "<locked cell>", self.names)
 
     def _keep(self, given: dict) -> None:
         if type(given.get("error")) is str and given["error"]:
@@ -770,13 +818,16 @@ def _ring(*_: Any) -> None:
     raise TestTimeoutError
 
 
-def _compiled(source: str, name: str, mode: str = "exec") -> Any:
-    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    return compile(source, name, mode)
-
-
 def _execute(source: str, name: str, names: dict) -> Any:
     """Run a test; the value of a last line that is a number or a name, for partial credit."""
+    code, last = _compiled(source, name)
+    exec(code, names)
+    return eval(last, names) if last else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(source: str, name: str) -> tuple[types.CodeType, types.CodeType | None]:
+    """A test as code, its last line apart if that is plain; the parent makes it, for all forks."""
     tree = ast.parse(source)
     last = tree.body[-1] if tree.body else None
     plain = isinstance(last, ast.Expr) and not any(
@@ -785,8 +836,8 @@ def _execute(source: str, name: str, names: dict) -> Any:
     if plain:
         tree.body.pop()
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    exec(compile(tree, name, "exec"), names)
-    return eval(compile(ast.Expression(last.value), name, "eval"), names) if plain else None
+    value = compile(ast.Expression(last.value), name, "eval") if plain else None
+    return compile(tree, name, "exec"), value
 
 
 def _points(value: Any, points: float) -> float:
@@ -831,19 +882,55 @@ def main(channel: socket.socket, job: int) -> None:
     Run(link, given).everything()
 
 
-def rehearse(job: int) -> None:
+def rehearse(job: int) -> list[str]:
     """Run a source notebook, solutions and all, in the parent: what is computed once is kept.
 
-    Only on the test's side, which sees no student's code. Gradients start threads, which do not
-    survive a fork: a test with them is left out.
+    Only on the test's side, which sees no student's code. Returns the modules of installed
+    packages that were loaded meanwhile: students' functions will want them too.
     """
     with os.fdopen(job, "rb") as file:
         given = json.load(file)
+    before = set(sys.modules)
     os.environ["COURSE_SECRET"] = given["secret"]
-    names: dict[str, Any] = {"__name__": "__test__"}
-    for source in given["cells"]:
-        if "grad" in source or "backward" in source:
-            continue
-        with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(source, "<rehearsal>", "exec"), names)
+    threaded = [step for step in given["cells"] if _may_start_threads(step["source"])]
+    if threaded:
+        for name in _loaded_by(given["cells"]):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    _play(given["cells"], without=threaded)
     del os.environ["COURSE_SECRET"]
+    ours = ("exercises", "tests", "grading", "lib")
+    return sorted(n for n in set(sys.modules) - before if n.partition(".")[0] not in ours)
+
+
+def _may_start_threads(source: str) -> bool:
+    """Gradients do, and threads do not survive a fork: such a test is not run in the parent."""
+    return "grad" in source or "backward" in source
+
+
+def _play(cells: list[dict], without: list[dict]) -> None:
+    names: dict[str, Any] = {"__name__": "__test__"}
+    for step in cells:
+        with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+            code, _ = _compiled(step["source"], step.get("grade_id", "<locked cell>"))
+            if step not in without:
+                exec(code, names)
+
+
+def _loaded_by(cells: list[dict]) -> list[str]:
+    """The modules that all these cells load, gradients included, found out in a fork."""
+    before = set(sys.modules)
+    end, start = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(REHEARSAL_SECONDS)
+            _play(cells, without=[])
+            os.write(start, "\n".join(set(sys.modules) - before).encode()[:MAX_NAMES])
+        finally:
+            os._exit(0)
+    os.close(start)
+    with os.fdopen(end, "rb") as file:
+        names = file.read().decode().split("\n")
+    os.waitpid(child, 0)
+    return names

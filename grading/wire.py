@@ -9,6 +9,7 @@ import json
 import math
 import socket
 import struct
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ MAX_DEPTH = 32
 MAX_NODES = 200_000
 MAX_DIMENSIONS = 16
 MAX_INT_BITS = 10_000
+AT_ONCE = 1 << 16
 
 _PREFIX = struct.Struct("!4sIH")
 _LENGTH = struct.Struct("!I")
@@ -46,6 +48,11 @@ TORCH_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 NUMPY_DTYPES = {name: np.dtype(name) for name in _DTYPES if name != "bfloat16"}
 NUMPY_DTYPES |= {name: np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 
+_SEQUENCES = {"l": list, "t": tuple, "s": set, "fs": frozenset}
+_PLAIN = frozenset({type(None), bool, int, float, str})
+_DICTIONARIES = {"d": dict, "od": OrderedDict}
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+
 Message = tuple[dict, list[bytes]]
 Hook = Callable[[Any], Any]
 
@@ -56,18 +63,45 @@ class WireError(Exception):
 
 def send(channel: socket.socket, header: dict, buffers: list[bytes]) -> None:
     """Write one message. Raises `WireError` if it is over a limit."""
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = _to_json(header).encode()
     if len(text) > MAX_HEADER or len(buffers) > MAX_BUFFERS:
         raise WireError(f"a message of {len(text)} bytes and {len(buffers)} buffers is too large")
     if sum(map(len, buffers)) > MAX_BYTES:
         raise WireError(f"the tensors of a message are larger than {MAX_BYTES} bytes")
     lengths = b"".join(_LENGTH.pack(len(buffer)) for buffer in buffers)
-    channel.sendall(_PREFIX.pack(MAGIC, len(text), len(buffers)) + lengths + text)
-    for buffer in buffers:
-        channel.sendall(buffer)
+    head = _PREFIX.pack(MAGIC, len(text), len(buffers)) + lengths + text
+    small = sum(map(len, buffers)) <= AT_ONCE
+    for part in [b"".join([head, *buffers])] if small else [head, *buffers]:
+        channel.sendall(part)
 
 
-def receive(channel: socket.socket) -> Message:
+class ReadAhead:
+    """A socket read in large pieces: a small message takes one system call, not one for each part.
+
+    `until` is the moment after which nothing is read any more: `TimeoutError`.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel, self._ahead, self.until = channel, memoryview(b""), math.inf
+
+    def recv_into(self, view: memoryview) -> int:
+        """Fill some of `view`; the number of bytes, 0 at the end."""
+        if not self._ahead:
+            if len(view) >= AT_ONCE:
+                return self._in_time(self._channel.recv_into(view))
+            self._ahead = memoryview(self._channel.recv(AT_ONCE))
+            self._in_time(0)
+        count = min(len(view), len(self._ahead))
+        view[:count], self._ahead = self._ahead[:count], self._ahead[count:]
+        return count
+
+    def _in_time(self, count: int) -> int:
+        if time.monotonic() > self.until:
+            raise TimeoutError
+        return count
+
+
+def receive(channel: socket.socket | ReadAhead) -> Message:
     """Read one message. Raises `WireError` for a bad one, `EOFError` at the end."""
     magic, length, count = _PREFIX.unpack(_exactly(channel, _PREFIX.size))
     if magic != MAGIC or length > MAX_HEADER or count > MAX_BUFFERS:
@@ -79,7 +113,7 @@ def receive(channel: socket.socket) -> Message:
     return header, [_exactly(channel, size) for size in sizes]
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
+def _exactly(channel: socket.socket | ReadAhead, size: int) -> bytes:
     data = bytearray(size)
     view, done = memoryview(data), 0
     while done < size:
@@ -101,19 +135,24 @@ def parse(text: bytes) -> dict:
     return header
 
 
+def _all_plain(items: list) -> bool:
+    """Whether all items are their own encoding."""
+    return _PLAIN.issuperset(map(type, items))
+
+
 class Encoder:
     """Values to JSON, tensors into `buffers`; `other` encodes what is no plain value."""
 
-    def __init__(self, other: Hook, tensor: Hook | None = None) -> None:
+    def __init__(self, other: Hook, tensor: Hook | None = None, first: int = 0) -> None:
         self.buffers: list[bytes] = []
-        self._other, self._tensor, self._nodes = other, tensor, 0
+        self._other, self._tensor, self._nodes, self._first = other, tensor, 0, first
 
     def __call__(self, value: Any, depth: int = 0) -> Any:
         self._nodes += 1
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("a value is nested too deep or has too many parts to be passed on")
         kind = type(value)
-        if value is None or kind is bool:
+        if value is None or kind in (bool, float, str):
             return value
         if isinstance(value, np.generic):
             return self._numpy(np.asarray(value), "ns")
@@ -136,16 +175,29 @@ class Encoder:
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             names = [str(name) for name in kind._fields]
             return ["nt", kind.__name__, names, [self(v, depth) for v in tuple.__iter__(value)]]
-        for base, tag in ((list, "l"), (tuple, "t"), (set, "s"), (frozenset, "fs")):
+        for tag, base in _SEQUENCES.items():
             if isinstance(value, base):
-                return [tag, [self(item, depth) for item in base.__iter__(value)]]
+                return [tag, self._items(list(base.__iter__(value)), depth)]
         if isinstance(value, dict):
             tag = "od" if isinstance(value, OrderedDict) else "d"
-            return [tag, [[self(k, depth), self(v, depth)] for k, v in dict.items(value)]]
+            pairs = list(dict.items(value))
+            return [tag, *(self._items([pair[n] for pair in pairs], depth) for n in (0, 1))]
         if isinstance(value, torch.Tensor):
             marks = self._tensor(value) if self._tensor else None
             return marks if type(marks) is list else self.tensor(value, marks)
         return self._rest(value)
+
+    def _items(self, items: list, depth: int) -> list:
+        """Each item encoded. Plain ones are what they are in JSON: they are taken together."""
+        if not _all_plain(items):
+            return [self(item, depth) for item in items]
+        self._nodes += len(items)
+        if depth > MAX_DEPTH or self._nodes > MAX_NODES:
+            raise WireError("a value is nested too deep or has too many parts to be passed on")
+        for item in items:
+            if type(item) is int:
+                self._int(item)
+        return items
 
     def _rest(self, value: Any) -> Any:
         if isinstance(value, np.ndarray):
@@ -186,7 +238,7 @@ class Encoder:
 
     def _buffer(self, data: bytes) -> int:
         self.buffers.append(data)
-        return len(self.buffers) - 1
+        return self._first + len(self.buffers) - 1
 
 
 class MessageDecoder:
@@ -213,12 +265,11 @@ class MessageDecoder:
 
     def _tagged(self, node: list, depth: int) -> Any:
         tag, rest = node[0], node[1:]
-        if tag in ("l", "t", "s", "fs"):
-            items = [self(item, depth) for item in self._list(rest[0])]
-            return {"l": list, "t": tuple, "s": set, "fs": frozenset}[tag](items)
-        if tag in ("d", "od"):
-            pairs = [[self(k, depth), self(v, depth)] for k, v in self._list(rest[0])]
-            return {"d": dict, "od": OrderedDict}[tag](pairs)
+        if tag in _SEQUENCES:
+            return _SEQUENCES[tag](self._items(rest[0], depth))
+        if tag in _DICTIONARIES:
+            keys, values = (self._items(part, depth) for part in rest)
+            return _DICTIONARIES[tag](zip(keys, values, strict=True))
         if tag == "T":
             return self._torch(*rest)
         if tag in ("n", "ns"):
@@ -227,6 +278,14 @@ class MessageDecoder:
         if tag in ("b", "ba"):
             return {"b": bytes, "ba": bytearray}[tag](self._take(rest[0]))
         return self._small(tag, rest, depth)
+
+    def _items(self, node: Any, depth: int) -> list:
+        if not _all_plain(self._list(node)):
+            return [self(item, depth) for item in node]
+        self._nodes += len(node)
+        if self._nodes > MAX_NODES:
+            raise WireError("a value has too many parts")
+        return node
 
     def _small(self, tag: str, rest: list, depth: int) -> Any:
         if tag == "c":

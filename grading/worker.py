@@ -78,12 +78,15 @@ class Side:
         self.control.send(json.dumps({"op": "warm", "modules": modules}).encode())
         return self._read(START_SECONDS)["warm"]
 
-    def rehearse(self, cells: list[str], secret: str) -> None:
-        """Run the source notebook in the parent, so that what it computes once is there."""
+    def rehearse(self, cells: list[dict], secret: str) -> list[str]:
+        """Run the source notebook in the parent, so that what it computes once is there.
+
+        Returns the modules that it loaded.
+        """
         job = memory_file(json.dumps({"cells": cells, "secret": secret}).encode())
         socket.send_fds(self.control, [b'{"op": "rehearse"}'], [job])
         os.close(job)
-        self._read(START_SECONDS)
+        return self._read(2 * START_SECONDS)["loaded"]
 
     def fork(self, handles: list[int], limits: Limits) -> None:
         """Start one submission with these file handles."""
@@ -105,7 +108,7 @@ class Side:
     def _read(self, seconds: float) -> dict:
         self.control.settimeout(seconds)
         try:
-            data = self.control.recv(1 << 16)
+            data = self.control.recv(1 << 17)
         except OSError as error:
             raise WorkerError(f"the {self.role} side does not answer: {error}") from None
         if not data:
