@@ -58,8 +58,10 @@ def seeds() -> list[tuple[dict, list[bytes]]]:
         messages.append(({"ok": node, "out": "printed"}, encoder.buffers))
         messages.append(({"ok": node, "changed": ["l", [["t", [0, node]]]]}, encoder.buffers))
         messages.append(
-            ({"callback": 1, "args": ["l", [["l", [node]], ["d", []]]]}, encoder.buffers)
+            ({"callback": 1, "args": ["l", [["l", [node]], ["d", [], []]]]}, encoder.buffers)
         )
+    answers = ["l", [["l", [1, ["l", [2]], "x"]], None]]
+    messages.append(({"ok": answers, "out": ""}, []))
     messages.append(
         ({"raise": {"types": ["ValueError", "Exception"], "text": "no"}, "out": ""}, [])
     )

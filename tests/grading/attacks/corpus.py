@@ -126,7 +126,18 @@ class Yes:
     def __iter__(self): return iter([Yes()])
     def __len__(self): return 4
 """
-LOOK = "print(%s)\n"
+_FORGED = """
+import os, socket
+from grading import wire
+there = socket.socket(fileno=os.dup(3))
+data = []
+def code(value):
+    encoder = wire.Encoder(None)
+    node = encoder(value)
+    data[:] = encoder.buffers
+    return node
+def forge(header): wire.send(there, header, data)
+"""
 FAMILIES: dict[str, dict[str, str]] = {
     "patched comparisons, references, builtins": {
         "assert_close": "torch.testing.assert_close = lambda *a, **k: None",
@@ -159,6 +170,8 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "displayed scores": {
         "displayhook": _everywhere("get_ipython().displayhook(5.0)\nreturn -1"),
+        "one point displayed": _everywhere("get_ipython().displayhook(1.0)\nreturn -1"),
+        "one point shown by a method": _everywhere("get_ipython().display_pub.publish({'text/plain': '1.0'})\nimport sys\nsys.displayhook(1.0)\nraise ValueError"),
         "sys.displayhook": _everywhere("import sys\nsys.displayhook(5.0)\nreturn -1"),
         "printed score": _everywhere("print(5.0)\nreturn -1"),
         "printed verdict": _everywhere("print('{\"grade_id\": \"test-flops\", \"status\": \"passed\", \"points\": 3.0, \"message\": \"\", \"student_output\": \"\", \"seconds\": 0, \"plots\": []}')\nreturn -1"),
@@ -233,7 +246,11 @@ FAMILIES |= {
         "core of the job": "import os\ntry: print(os.pread(4, 10000, 0))\nexcept OSError as e: print(e)",
     },
     "channel": {
-        "forged answer": "import json, os, struct\nh = json.dumps({'ok': ['d', [['flops', 14], ['bound', 'memory']]], 'out': ''}).encode()\nos.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
+        "forged answer": _FORGED + "forge({'ok': code({'flops': 14, 'bound': 'memory'}), 'out': ''})",
+        "forged answers to everything": _FORGED + "for v in (14, True, {'flops': 14, 'bound': 'memory'}, torch.full((2,), 0.5)):\n    for _ in range(5): forge({'ok': code(v), 'out': ''})",
+        "forged calls together": _FORGED + "forge({'ok': code([[14] * 64, None]), 'out': ''})\nforge({'ok': code([None, {'types': ['ValueError'], 'text': ''}]), 'out': ''})",
+        "forged errors": _FORGED + "for n in (['TestTimeoutError'], ['StopIteration'], ['SystemExit'], ['KeyboardInterrupt'], []): forge({'raise': {'types': n, 'text': 'passed'}})",
+        "forged change": _FORGED + "forge({'ok': None, 'changed': code([(0, 5), (1, [])]), 'out': ''})",
         "forged answers ahead": "import json, os, struct\nh = json.dumps({'ok': True, 'out': ''}).encode()\nfor _ in range(50): os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
         "noise": "import os\nos.write(3, os.urandom(4096))",
         "half a message": "import os\nos.write(3, b'WBG1\\x00')\nimport time\ntime.sleep(30)",
@@ -246,9 +263,9 @@ FAMILIES |= {
         "self-containing": _everywhere("v = []\nv.append(v)\nreturn v"),
         "closed": "import os\nos.close(3)",
         "flood": "import os\nwhile True: os.write(3, b'x' * 65536)",
-        "forged callback": "import json, os, struct\nfor n in range(20):\n    h = json.dumps({'callback': n, 'args': ['l', [['l', []], ['d', []]]]}).encode()\n    os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
+        "forged callback": "import json, os, struct\nfor n in range(20):\n    h = json.dumps({'callback': n, 'args': ['l', [['l', []], ['d', [], []]]]}).encode()\n    os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
         "pickle": "import os, pickle\nclass P:\n    def __reduce__(self): return (os.system, ('touch /tmp/pwned',))\nos.write(3, pickle.dumps(P()))\n" + _everywhere("return P()"),
-        "patched encoder": "import grading.wire as w, grading.student as s\nw.Encoder.__call__ = lambda self, v, depth=0: ['d', [['flops', ['r', 1]], ['bound', ['h', 1, 'function', 'x', 'y']]]]",
+        "patched encoder": "import grading.wire as w, grading.student as s\nw.Encoder.__call__ = lambda self, v, depth=0: ['d', ['flops', 'bound'], [['r', 1], ['h', 1, 'function', 'x', 'y']]]",
         "patched answers": "import grading.student as s\nfor k in list(s.OPERATIONS): s.OPERATIONS[k] = lambda *a: True",
         "odd tags": "import json, os, struct\nh = json.dumps({'ok': ['T', 'float32', [-1, -1], 0, {}], 'out': 5}).encode()\nos.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
     },
@@ -396,7 +413,7 @@ FAMILIES |= {
         "test's limit by small steps": _everywhere("import time\nfor _ in range(100): time.sleep(0.02)\nreturn -1"),
         "stopped and continued": "import os, signal\nif os.fork() == 0:\n    import time\n    for _ in range(20):\n        time.sleep(0.1)\n        try: os.kill(os.getppid(), signal.SIGSTOP)\n        except OSError: break\n    os._exit(0)",
         "timer of its own": "import signal\nsignal.signal(signal.SIGALRM, lambda *a: (_ for _ in ()).throw(SystemExit))\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
-        "race on the channel": "import threading, json, struct, os\nh = json.dumps({'ok': ['d', [['flops', 14], ['bound', 'memory']]], 'out': ''}).encode()\ndef spam():\n    while True: os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)\nthreading.Thread(target=spam, daemon=True).start()",
+        "race on the channel": "import threading, json, struct, os\nh = json.dumps({'ok': ['d', ['flops', 'bound'], [14, 'memory']], 'out': ''}).encode()\ndef spam():\n    while True: os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)\nthreading.Thread(target=spam, daemon=True).start()",
         "clock": "import time\ntime.time = time.monotonic = time.perf_counter = lambda: 0.0",
         "answer after the deadline": "import time\ndef softmax(x):\n    time.sleep(3)\n    return torch.softmax(x, -1)\ndef flops(n): return -1",
         "alarm cancelled": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\nsignal.alarm(0)\nwhile True: pass",
