@@ -74,13 +74,17 @@ def run_notebook(options: argparse.Namespace) -> int:
         cohort = Cohort(
             {name: source}, handed_in, course_secret(), runner(options), None, options.unsafe
         )
-        outcomes = in_order(list(cohort.outcomes()))
+        done = []
+        for outcome in cohort.outcomes():
+            if options.feedback:
+                write_feedback(options.feedback, {name: source}, outcome)
+            outcome.shorten()
+            done.append(outcome)
+        outcomes = in_order(done)
     if options.csv:
         write_page(options.csv, grades_csv(outcomes, source.max_points))
     if options.json:
         write_page(options.json, grades_json(outcomes))
-    if options.feedback:
-        write_feedback(options.feedback, {name: source}, outcomes)
     _say(outcomes)
     return 0
 

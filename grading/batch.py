@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -13,6 +13,7 @@ from grading.intake import HandedIn
 from grading.notebooks import IntakeError, SourceNotebook, Submission, read_submission
 from grading.pool import GradingTask
 
+SHORT = 1_000
 Run = Callable[[Iterable[GradingTask]], Iterator[tuple[tuple[str, str], Result]]]
 
 
@@ -23,6 +24,7 @@ class Outcome:
     student: str
     expected: tuple[str, ...]
     tested: float
+    when: str = ""
     results: dict[str, Result] = field(default_factory=dict)
     submissions: dict[str, Submission] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -43,6 +45,14 @@ class Outcome:
     def complete(self) -> bool:
         """Whether every notebook has a result or a reason."""
         return set(self.results) | set(self.reasons) >= set(self.expected)
+
+    def shorten(self) -> None:
+        """Let go of what has been written to pages: a class of thousands stays in memory."""
+        cut = {"student_output": "", "plots": ()}
+        for name, result in self.results.items():
+            verdicts = (replace(v, message=v.message[:SHORT], **cut) for v in result.verdicts)
+            self.results[name] = replace(result, verdicts=tuple(verdicts))
+        self.submissions = {n: replace(each, cells=()) for n, each in self.submissions.items()}
 
     def remarks(self) -> list[str]:
         """What an instructor should know, a line for each."""
@@ -84,6 +94,8 @@ class Cohort:
     def outcomes(self) -> Iterator[Outcome]:
         """Each student as soon as everything of theirs is decided."""
         for (student, notebook), result in self.run(self._tasks()):
+            if (student, notebook) not in self.plans:
+                continue  # told twice, as by a worker that was given up too early
             self.graded += 1
             outcome = self.open[student]
             kept, keys = self.plans.pop((student, notebook))
@@ -104,7 +116,8 @@ class Cohort:
 
     def _tasks(self) -> Iterator[GradingTask]:
         for student, work in self.handed_in.items():
-            outcome = Outcome(student, tuple(self.sources), self.tested, notes=list(work.notes))
+            expected, notes = tuple(self.sources), list(work.notes)
+            outcome = Outcome(student, expected, self.tested, work.when, notes=notes)
             outcome.reasons |= work.reasons
             self.open[student] = outcome
             tasks = [t for n, path in work.notebooks.items() if (t := self._task(outcome, n, path))]

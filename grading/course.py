@@ -6,8 +6,8 @@ and only then a mark that says so: whoever was interrupted is done again.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,7 @@ def grade_course(
         entered = gradebook.register(book, course.assignment, list(sources.values()))
         for outcome in cohort.outcomes():
             _record(course, book, entered, sources, outcome)
-            cells = {n: replace(each, cells=()) for n, each in outcome.submissions.items()}
-            outcome.submissions = cells
+            outcome.shorten()
             done.append(outcome)
     outcomes = in_order(done)
     most = sum(source.max_points for source in sources.values())
@@ -90,7 +89,7 @@ def _record(
         gradebook.write_graded_notebook(path, source, work, result)
         text = student_page(name, source, outcome)
         write_page(course.folder / "feedback" / place / f"{name}.html", text)
-    gradebook.record(book, entered, outcome.student, each)
+    gradebook.record(book, entered, outcome.student, each, outcome.when)
     write_page(mark, content)
 
 
@@ -101,7 +100,8 @@ def _digest(outcome: Outcome) -> str:
         for v in result.verdicts
     ]
     answers = {name: dict(each.answers) for name, each in outcome.submissions.items()}
-    return sha256(json.dumps([verdicts, answers, outcome.reasons]).encode()).hexdigest()
+    content = [verdicts, answers, outcome.reasons, outcome.when]
+    return sha256(json.dumps(content).encode()).hexdigest()
 
 
 def student_page(name: str, source: SourceNotebook, outcome: Outcome) -> str:
@@ -115,11 +115,8 @@ def student_page(name: str, source: SourceNotebook, outcome: Outcome) -> str:
     return feedback_page(name, outcome.results.get(name), notes, waiting)
 
 
-def write_feedback(
-    folder: Path, sources: Mapping[str, SourceNotebook], outcomes: Sequence[Outcome]
-) -> None:
-    """A page for each student and notebook: FOLDER/STUDENT/NOTEBOOK.html."""
-    for outcome in outcomes:
-        for name, source in sources.items():
-            path = folder / outcome.student / f"{name}.html"
-            write_page(path, student_page(name, source, outcome))
+def write_feedback(folder: Path, sources: Mapping[str, SourceNotebook], outcome: Outcome) -> None:
+    """A page for each notebook of a student: FOLDER/STUDENT/NOTEBOOK.html."""
+    for name, source in sources.items():
+        path = folder / outcome.student / f"{name}.html"
+        write_page(path, student_page(name, source, outcome))

@@ -166,18 +166,17 @@ def record(
     entered: EnteredAssignment,
     student: str,
     graded: Mapping[str, tuple[SourceNotebook, Submission | None, Result | None]],
-    timestamp: datetime | None = None,
+    when: str = "",
 ) -> None:
-    """Write one student's scores, in one transaction; `timestamp` is when they were handed in.
+    """Write one student's scores, in one transaction; `when` is the moment they were handed in.
 
     What was graded by hand stays, and is marked for another look. The rows are those of nbgrader's
     `add_submission`, which takes six transactions and ten times as long.
     """
     from nbgrader.api import Student, SubmittedAssignment, SubmittedNotebook
-    from nbgrader.utils import parse_utc
 
     db = gradebook.db
-    about = {"timestamp": parse_utc(timestamp)} if timestamp else {}
+    about = {"timestamp": moment} if (moment := _moment(when)) else {}
     _row(db, Student, {"id": student}, {})
     mine = {"assignment_id": entered.id, "student_id": student}
     submission = _row(db, SubmittedAssignment, mine, about)
@@ -188,6 +187,16 @@ def record(
         _write_grades(db, notebook, ids, _scores(source, work, result))
         _write_comments(db, notebook, ids, _remarks(source, work, result))
     db.commit()
+
+
+def _moment(when: str) -> datetime | None:
+    """A time as nbgrader writes it, in UTC; None for what is none."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        return parse_utc(when) if when else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _row(db: Any, model: Any, key: dict[str, str], about: dict[str, Any]) -> str:

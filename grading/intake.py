@@ -24,14 +24,19 @@ NAME_LENGTH = 200
 MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_\w*$")
 CANVAS = re.compile(r"(?P<name>[^_/]+?)(?:_LATE)?_(?P<id>\d+)_\d+_(?P<file>.+\.ipynb)$")
 EXCHANGE = re.compile(r"(?P<student>[^+]+)\+(?P<assignment>[^+]+)\+(?P<time>[^+]+)(?:\+.*)?$")
+TIMESTAMP = "timestamp.txt"
 COPY = re.compile(r"(?:^copy[ _]of[ _])|(?:[ _-]*(?:\(\d+\)|copy\d*|-\d+))$", re.IGNORECASE)
 
 
 @dataclass
 class HandedIn:
-    """What one student handed in: notebooks by the source's name, and one-line remarks."""
+    """What one student handed in: notebooks by the source's name, and one-line remarks.
+
+    `when` is the moment as nbgrader wrote it down, empty where it did not.
+    """
 
     student: str
+    when: str = ""
     notebooks: dict[str, Path] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -39,13 +44,17 @@ class HandedIn:
 
 @dataclass
 class _Found:
-    """A file on its way: to whom it belongs, its name, and its bytes or why there are none."""
+    """A file on its way: to whom it belongs, its name, and its bytes or why there are none.
+
+    `stored` is where they lie once they are set down: in memory there is one file at a time.
+    """
 
     student: str
     name: str
     data: bytes | None
     reason: str = ""
     order: str = ""
+    stored: Path | None = None
 
 
 def collect(
@@ -58,16 +67,27 @@ def collect(
     `place` is neither a folder nor a zip file.
     """
     if place.is_dir():
-        found = list(_from_folder(place, assignment))
+        found = _from_folder(place, assignment)
     elif zipfile.is_zipfile(place):
-        found = list(_from_zip(place, problems, assignment))
+        found = _from_zip(place, problems, assignment)
     else:
         raise ValueError(f"{place} is neither a folder nor a zip file")
     shutil.rmtree(quarantine, ignore_errors=True)
+    incoming = quarantine / "-incoming-"  # no student's: their names start with a letter or digit
+    incoming.mkdir(parents=True, mode=0o700)
     everybody: dict[str, list[_Found]] = {}
-    for each in found:
-        everybody.setdefault(each.student, []).append(each)
-    return {name: _taken(name, everybody[name], problems, quarantine) for name in sorted(everybody)}
+    for number, each in enumerate(found):
+        everybody.setdefault(each.student, []).append(_set_down(each, incoming / str(number)))
+    taken = {n: _taken(n, everybody[n], problems, quarantine) for n in sorted(everybody)}
+    shutil.rmtree(incoming)
+    return taken
+
+
+def _set_down(each: _Found, path: Path) -> _Found:
+    if each.data is not None:
+        path.write_bytes(each.data)
+        each.data, each.stored = None, path
+    return each
 
 
 def safe_name(text: str) -> str:
@@ -115,8 +135,14 @@ def _walk(
                 yield from _walk(below, here, assignment, spent)
             finally:
                 os.close(below)
-        elif name.endswith(".ipynb"):
+        elif name.endswith(".ipynb") or _is_nbgraders(here, assignment):
             yield _read(folder, name, student, order, spent)
+
+
+def _is_nbgraders(path: tuple[str, ...], assignment: str | None) -> bool:
+    """Whether this is the file in which nbgrader notes when a student submitted."""
+    collected = len(path) == 3 and path[1] == assignment
+    return path[-1] == TIMESTAMP and (collected or bool(len(path) == 2 and EXCHANGE.match(path[0])))
 
 
 def _read(folder: int, name: str, student: str, order: str, spent: list[int]) -> _Found:
@@ -232,15 +258,16 @@ def _taken(student: str, found: list[_Found], problems: list[str], quarantine: P
     found = [each for each in found if each.order == latest]
     handed_in = HandedIn(student)
     handed_in.notes += [each.reason for each in found if each.reason and not each.name]
-    files = [each for each in found if each.name]
+    handed_in.when = _when(found) or latest
+    files = [each for each in found if each.name and each.name != TIMESTAMP]
     for problem in problems:
         mine = sorted(
             (each for each in files if _belongs(each, problem, problems)),
-            key=lambda each: (each.data is None, _plain_name(each.name) != problem, each.name),
+            key=lambda each: (each.stored is None, _plain_name(each.name) != problem, each.name),
         )
         if not mine:
             handed_in.reasons[problem] = f"no notebook named {problem}.ipynb was handed in"
-        elif mine[0].data is None:
+        elif mine[0].stored is None:
             handed_in.reasons[problem] = mine[0].reason
         else:
             handed_in.notebooks[problem] = _store(mine[0], problem, quarantine)
@@ -249,6 +276,14 @@ def _taken(student: str, found: list[_Found], problems: list[str], quarantine: P
             if len(mine) > 1:
                 handed_in.notes.append(f"{len(mine)} files could be {problem}.ipynb: one was taken")
     return handed_in
+
+
+def _when(found: list[_Found]) -> str:
+    """What nbgrader noted, in one short line."""
+    for each in found:
+        if each.name == TIMESTAMP and each.stored:
+            return each.stored.read_bytes()[:100].decode("utf-8", "replace").strip()
+    return ""
 
 
 def _plain_name(name: str) -> str:
@@ -275,5 +310,5 @@ def _store(found: _Found, problem: str, quarantine: Path) -> Path:
     folder = quarantine / found.student
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{problem}.ipynb"
-    path.write_bytes(found.data or b"")
+    shutil.move(found.stored, path)
     return path

@@ -1,5 +1,6 @@
 """Submissions graded side by side: a grader for each worker, results as they come."""
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from grading.core import Cell, Grader, Problem, Result, Verdict
+
+STOP_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def grade_here(
     A worker is a thread: what it waits for runs in sandboxed processes of its own.
     """
     waiting: queue.Queue = queue.Queue(2 * workers)
-    done: queue.Queue = queue.Queue()
+    done: queue.Queue = queue.Queue(4 * workers)
     stop = threading.Event()
     threads = [
         threading.Thread(target=_feed, args=(tasks, waiting, done, workers, stop), daemon=True)
@@ -59,33 +62,42 @@ def grade_here(
 def _feed(tasks: Iterable[GradingTask], waiting: Any, done: Any, workers: int, stop: Any) -> None:
     try:
         for task in tasks:
-            while not stop.is_set():
-                try:
-                    waiting.put(task, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
+            _put(waiting, task, stop)
             if stop.is_set():
                 return
     except BaseException as error:
-        done.put((None, error))
+        _put(done, (None, error), stop)
     for _ in range(workers):
-        waiting.put(None)
+        _put(waiting, None, stop)
 
 
 def _work(waiting: Any, done: Any, unsafe: bool, stop: Any) -> None:
-    task = waiting.get()
-    if task is None:
-        done.put((None, None))
-        return
     try:
-        with Grader(unsafe=unsafe) as grader:
-            while task is not None and not stop.is_set():
-                done.put((task.key, graded(grader, task)))
-                task = waiting.get()
-        done.put((None, None))
+        task = _get(waiting, stop)
+        if task is not None:
+            with Grader(unsafe=unsafe) as grader:
+                while task is not None:
+                    _put(done, (task.key, graded(grader, task)), stop)
+                    task = _get(waiting, stop)
+        _put(done, (None, None), stop)
     except BaseException as error:
-        done.put((None, error))
+        _put(done, (None, error), stop)
+
+
+def _put(line: queue.Queue, item: Any, stop: threading.Event) -> None:
+    """Queue an item as soon as there is room, unless the run is stopped."""
+    while not stop.is_set():
+        with contextlib.suppress(queue.Full):
+            line.put(item, timeout=STOP_SECONDS)
+            return
+
+
+def _get(line: queue.Queue, stop: threading.Event) -> Any:
+    """The next item; None once the run is stopped."""
+    while not stop.is_set():
+        with contextlib.suppress(queue.Empty):
+            return line.get(timeout=STOP_SECONDS)
+    return None
 
 
 def graded(grader: Grader, task: GradingTask) -> Result:

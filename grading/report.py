@@ -132,14 +132,14 @@ def _harmless(cell: object) -> object:
 
 
 def grades_json(outcomes: Sequence[Outcome]) -> str:
-    """All verdicts, for programs; pictures are left out."""
+    """All verdicts, for programs; what was printed and drawn stands in the feedback alone."""
     rows = []
     for outcome in outcomes:
         results = {}
         for notebook, result in outcome.results.items():
             content = asdict(result)
             for verdict in content["verdicts"]:
-                verdict.pop("plots")
+                del verdict["plots"], verdict["student_output"]
             results[notebook] = {**content, "points": result.points}
         about = {"student": outcome.student, "points": outcome.points, "waiting": outcome.waiting}
         rows.append({**about, "remarks": outcome.remarks(), "notebooks": results})

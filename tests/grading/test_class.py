@@ -218,7 +218,8 @@ def test_a_formula_in_the_table_is_text(tmp_path: Path) -> None:
     outcomes[0].student = "=cmd()"
     assert "'=cmd()" in grades_csv(outcomes, 40) and "=cmd()" in grades_json(outcomes)
     assert "Commonest mistakes" in report_page("t", outcomes, 1.0, 2)
-    write_feedback(tmp_path / "fb", {NAME: SOURCE}, outcomes[1:])
+    for outcome in outcomes[1:]:
+        write_feedback(tmp_path / "fb", {NAME: SOURCE}, outcome)
     assert len(list((tmp_path / "fb").rglob("*.html"))) == 3
 
 
@@ -359,3 +360,34 @@ def _until(true, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def test_a_result_that_comes_twice_counts_once(course: Course, tmp_path: Path) -> None:
+    """As from a worker that was given up for dead."""
+
+    class Repeating(Counting):
+        def __call__(self, tasks) -> Iterator:
+            for key, result in super().__call__(tasks):
+                yield key, result
+                yield key, Result((), "none", False)
+
+    outcomes, _ = graded(course, a_class(tmp_path / "in"), Repeating())
+    assert [outcome.student for outcome in outcomes] == ["ada", "bob", "eve", "nobody"]
+    assert sums(course) == {"ada": POINTS, "bob": POINTS - 3, "eve": 0, "nobody": 0}
+
+
+def test_who_was_late_is_known_to_the_gradebook(course: Course, tmp_path: Path) -> None:
+    for student, day in (("early", 1), ("late", 3)):
+        path = hand_in(tmp_path / "in" / student, ASSIGNMENT, right())
+        path.with_name("timestamp.txt").write_text(f"2026-11-0{day} 12:00:00 UTC")
+    graded(course, tmp_path / "in")
+    with gradebook.opened(course.db_url) as book:
+        book.update_or_create_assignment(ASSIGNMENT, duedate="2026-11-02 12:00:00 UTC")
+        late = {s.student.id: s.total_seconds_late for s in book.assignment_submissions(ASSIGNMENT)}
+    assert late == {"early": 0, "late": 24 * 60 * 60}
+
+
+def test_what_students_print_is_not_kept_in_memory(course: Course, tmp_path: Path) -> None:
+    outcomes, _ = graded(course, a_class(tmp_path / "in"))
+    verdicts = [v for o in outcomes for r in o.results.values() for v in r.verdicts]
+    assert verdicts and not any(v.student_output or v.plots for v in verdicts)

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from grading.core import steps
 from grading.intake import collect, safe_name
-from grading.notebooks import IntakeError, read_source, read_submission, visible
+from grading.notebooks import LARGEST_NOTEBOOK, IntakeError, read_source, read_submission, visible
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "arithmetic-intensity"
@@ -368,3 +369,31 @@ def test_names_are_safe_as_files(name: str) -> None:
 def test_neither_folder_nor_zip(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a folder nor a zip"):
         took(put(tmp_path / "a.ipynb"), tmp_path)
+
+
+def test_one_file_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    for number in range(10):
+        put(tmp_path / f"in/s{number}/{NAME}.ipynb").write_bytes(b" " * (8 << 20))
+    tracemalloc.start()
+    everybody = collect(tmp_path / "in", [NAME], tmp_path / "q")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(everybody) == 10 and most < 1.5 * LARGEST_NOTEBOOK < 10 * (8 << 20)
+    assert sorted(path.name for path in (tmp_path / "q").iterdir()) == sorted(everybody)
+
+
+def test_the_moment_of_handing_in_is_kept(tmp_path: Path) -> None:
+    """Where nbgrader wrote it down; a student's own file of that name says nothing."""
+    noted, named = "2026-11-02 10:00:00.000000 UTC", "2026-11-03 11:00:00.000000 UTC"
+    put(tmp_path / f"in/ada/ps/{NAME}.ipynb")
+    (tmp_path / "in/ada/ps/timestamp.txt").write_text(noted)
+    put(tmp_path / f"in/bob/{NAME}.ipynb")
+    (tmp_path / "in/bob/timestamp.txt").write_text(noted)
+    put(tmp_path / f"in/eve+ps+{named}/{NAME}.ipynb")
+    everybody = collect(tmp_path / "in", [NAME], tmp_path / "q", "ps")
+    assert {name: each.when for name, each in everybody.items()} == {
+        "ada": noted,
+        "bob": "",
+        "eve": named,
+    }
+    assert all(list(each.notebooks) == [NAME] for each in everybody.values())
