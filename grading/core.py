@@ -244,7 +244,7 @@ class Grader:
         watch = Watch(verdicts, output, self.limits.output)
 
         def too_large() -> bool:
-            if student.limited_by_cgroup or student.resident() <= self.limits.memory:
+            if student.limited_by_cgroup or not student.holds_more_than(self.limits.memory):
                 return False
             notes.append(f"used more than {self.limits.memory >> 20} MiB of memory and was stopped")
             student.kill()

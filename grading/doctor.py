@@ -10,7 +10,7 @@ from grading.core import Cell, Grader, Problem, TestCell, Verdict
 from grading.sandbox import MIB, Limits, NoSandboxError, bubblewrap
 
 QUICK = Limits(
-    cell_seconds=1.0, test_seconds=1.0, submission_seconds=4.0, cpu_seconds=10, memory=300 * MIB
+    cell_seconds=2.0, test_seconds=2.0, submission_seconds=6.0, cpu_seconds=10, memory=300 * MIB
 )
 REFUSED = """
 def refused(action, *args):

@@ -120,9 +120,13 @@ class Side:
         """The processes of the submission in progress; bwrap takes two, the parent one."""
         return _descendants(self.process.pid)[1 if self._unsafe else 3 :]
 
-    def resident(self) -> int:
-        """Bytes that those have in memory, apart from what they share with their parent."""
-        return sum(map(_resident, self.children()))
+    def holds_more_than(self, most: int) -> bool:
+        """Whether those have more bytes in memory, apart from what they share with their parent.
+
+        First as the kernel counts for free, with what is shared; exactly only if that is too much.
+        """
+        pids = self.children()
+        return sum(map(_resident, pids)) > most and sum(map(_private, pids)) > most
 
     def close(self) -> None:
         """End it and all that it started."""
@@ -202,6 +206,15 @@ def _resident(pid: int) -> int:
         fields = Path(f"/proc/{pid}/statm").read_text().split()
         return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def _private(pid: int) -> int:
+    """Bytes that no other process shares; all it has, where one may not look."""
+    try:
+        rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return _resident(pid)
+    return sum(1024 * int(row.split()[1]) for row in rows if row.startswith("Private_"))
 
 
 def memory_file(data: bytes) -> int:
