@@ -6,6 +6,7 @@ gives for each student the notebook files by problem, and what could not be take
 """
 
 import os
+import pwd
 import re
 import shutil
 import stat
@@ -104,6 +105,20 @@ def _from_folder(place: Path, assignment: str | None) -> Iterator[_Found]:
         os.close(top)
 
 
+def _somebody_else(student: str, owner: int) -> str:
+    """Who owns what an exchange has under a student's name, if it is neither they nor root.
+
+    In an exchange everybody may make folders, under any name. Where the machine does not know the
+    student, the files came from elsewhere and owners mean nothing.
+    """
+    try:
+        if owner in (0, pwd.getpwnam(student).pw_uid):
+            return ""
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return ""
+
+
 def _walk(
     folder: int, path: tuple[str, ...], assignment: str | None, spent: list[int]
 ) -> Iterator[_Found]:
@@ -117,9 +132,14 @@ def _walk(
         student, order = _student(here, assignment)
         if student is None or name in (".ipynb_checkpoints", "__MACOSX"):
             continue
-        kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        if stat.S_ISDIR(kind) and not path:
-            yield _Found(student, "", None, "", order)
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        kind = about.st_mode
+        if order and not path and (other := _somebody_else(student, about.st_uid)):
+            yield _Found(student, "", None, f"a submission in this name by {other} was left out")
+            continue
+        if not path and not stat.S_ISREG(kind):
+            reason = "" if stat.S_ISDIR(kind) else "a link was handed in, not a folder"
+            yield _Found(student, "", None, reason, order)
         if spent[0] > MOST_FILES or len(here) > DEEPEST:
             yield _Found(
                 student, "", None, "too many files, or folders too deep: not all were read"
@@ -254,7 +274,7 @@ def _student(path: tuple[str, ...], assignment: str | None) -> tuple[str | None,
 def _taken(student: str, found: list[_Found], problems: list[str], quarantine: Path) -> HandedIn:
     """Which of a student's files is which problem's, and a copy of each in the quarantine."""
     latest = max((each.order for each in found), default="")
-    found = [each for each in found if each.order == latest]
+    found = [each for each in found if each.order in (latest, "")]
     handed_in = HandedIn(student)
     handed_in.notes += [each.reason for each in found if each.reason and not each.name]
     handed_in.when = _when(found) or latest

@@ -70,6 +70,7 @@ class Link:
         self._free: list[int] = []
         self._proxies: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
         self.errors: dict[tuple, type] = {}
+        self._said_error: BaseException | None = None
 
     def new_test(self) -> None:
         """Callbacks of an earlier test are no longer answered."""
@@ -96,6 +97,8 @@ class Link:
             wire.send(self._channel, request, data)
             return self._wait(inputs, watched)
         except (wire.WireError, EOFError, OSError) as error:
+            if error is self._said_error:  # the student's own, such as FileNotFoundError
+                raise
             self.lose()
             late = isinstance(error, TimeoutError | BlockingIOError)
             kind = StudentTimeoutError if late else StudentLostError
@@ -128,7 +131,8 @@ class Link:
             if "callback" in header:
                 self._call_back(header, decode)
             elif "raise" in header:
-                raise self._error(header["raise"])
+                self._said_error = self._error(header["raise"])
+                raise self._said_error
             elif "ok" in header:
                 if self.applies_changes and "changed" in header:
                     self._apply(decode(header["changed"]), watched)

@@ -4,8 +4,9 @@
     python -m tools.assignments task2-memory    one
 
 A release appears in exercises/release only if it holds no solution, no hidden test and no secret,
-if every test fails in it, saying that the function is still to be written, and if the source, with
-its solutions, passes every test. Otherwise it is removed again.
+if every test fails in it, saying that the function is still to be written, if the source, with its
+solutions, passes every test, and if every test can be graded apart from the student's work.
+Otherwise it is removed again.
 """
 
 import argparse
@@ -24,6 +25,9 @@ from nbformat import NotebookNode
 
 from exercises.course import SECRET_FILE, SECRET_VARIABLE, course_secret
 from exercises.feedback import hidden_lines
+from grading.core import Grader
+from grading.lint import lint, trial
+from grading.notebooks import read_source
 from tools import notebooks
 from tools.kernel import ThisPython, environment
 from tools.notebooks import ROOT, NotebookError, shown
@@ -88,8 +92,20 @@ def _problems(source_path: Path, release_path: Path) -> Iterator[str]:
         return
     source, released = notebooks.read(source_path), notebooks.read(release_path)
     yield from _leaks(source, released)
+    yield from _ungradable(source_path)
     yield from _failures_of_source(_execute(source, source_path, {"PYTHONPATH": str(ROOT)}))
     yield from _failures_of_release(_execute(released, release_path, {"PYTHONPATH": ""}))
+
+
+def _ungradable(path: Path) -> Iterator[str]:
+    """What the grader could not run in a process apart from the student's, and the rewrite."""
+    source = read_source(path)
+    refusals = lint(source)
+    yield from map(str, refusals)
+    if not refusals:
+        # Nothing of a student's runs here: no walls are needed, and not every author has them.
+        with Grader(unsafe=True) as grader:
+            yield from trial(grader, source, course_secret())
 
 
 def _leaks(source: NotebookNode, released: NotebookNode) -> Iterator[str]:

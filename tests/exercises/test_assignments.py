@@ -105,3 +105,17 @@ def test_warnings_in_tests_are_found(tmp_path: Path) -> None:
     ran = assignments._execute(notebook, path, {})
     found = list(assignments._failures_of_source(ran))
     assert found == ["with the solutions, test 'test-double' prints: careful"]
+
+
+def test_what_cannot_be_graded_apart_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    path = course(tmp_path, test="assert double(1) is double(1)") / "source/small/double.ipynb"
+    (said,) = assignments._ungradable(path)
+    assert said.startswith("double, cell 'test-double', line 1: same object")
+    assert "write student_side('a is b')" in said
+
+
+def test_what_the_grader_trips_over_is_found_by_trying(tmp_path: Path) -> None:
+    """An object that no rule can see: the solution itself loses the point."""
+    test = "from types import SimpleNamespace\nassert double(SimpleNamespace()) == 2"
+    (said,) = assignments._ungradable(course(tmp_path, test=test) / "source/small/double.ipynb")
+    assert "cell 'test-double', graded apart: ValueError: a SimpleNamespace cannot be" in said

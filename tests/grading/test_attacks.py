@@ -3,10 +3,20 @@
 import pytest
 
 from grading.core import Cell, Grader
-from tests.grading.attacks.__main__ import LIMITS, SECRET, faults, honest
+from tests.grading.attacks.__main__ import (
+    LIMITS,
+    SECRET,
+    active_markup,
+    faults,
+    file_faults,
+    honest,
+    named,
+)
 from tests.grading.attacks.corpus import ATTACKS, CANARY, PROBLEM, RIGHT, Attack
+from tests.grading.attacks.files import FILE_ATTACKS, FileAttack, released, write
 
 FAMILIES = sorted({attack.family for attack in ATTACKS})
+OF_FILES = sorted({attack.family for attack in FILE_ATTACKS})
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +33,38 @@ def test_family(grader, family):
     assert list(honest(grader)) == []
 
 
+@pytest.mark.parametrize("family", OF_FILES)
+def test_family_of_files(grader, family):
+    mine = [attack for attack in FILE_ATTACKS if attack.family == family]
+    achieved = [(named(mine, student), fault) for student, fault in file_faults(grader, mine)]
+    assert achieved == []
+
+
+def test_a_point_gained_by_a_file_would_be_seen(grader):
+    right = FileAttack("none", "right", lambda folder: write(folder, released(RIGHT)))
+    said = FileAttack(
+        "none", "said", lambda folder: write(folder, {"nbformat": CANARY, "cells": 1})
+    )
+    linked = FileAttack(
+        "none", "linked", lambda folder: write(folder, released(f"print({CANARY!r})"))
+    )
+    found = list(file_faults(grader, [right, said, linked]))
+    assert ("eve-0", "gained 10 points") in found
+    assert {student for student, fault in found if fault == f"read {CANARY}"} == {"eve-2"}
+
+
+@pytest.mark.parametrize(
+    "markup", ["<script>1</script>", "<img src=x>", "<p onclick=1>", "<a href=x>", "\x00", "<base>"]
+)
+def test_markup_on_a_page_would_be_seen(markup):
+    assert list(active_markup(f"default-src 'none'{markup}"))
+    assert list(active_markup("default-src 'none' &lt;script&gt;")) == []
+
+
 def test_the_corpus_is_large_enough():
-    assert len({(attack.family, attack.name) for attack in ATTACKS}) == len(ATTACKS) >= 120
-    assert len(FAMILIES) >= 14
+    every = [*ATTACKS, *FILE_ATTACKS]
+    assert len({(attack.family, attack.name) for attack in every}) == len(every) >= 300
+    assert len(FAMILIES + OF_FILES) >= 20
 
 
 def test_a_point_and_a_canary_would_be_seen(grader):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import stat
 import tracemalloc
 import zipfile
@@ -321,6 +322,42 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert {name for name, each in found.items() if each.notebooks} == {"best"}
     said = {name: each.reasons.get(NAME, "") for name, each in found.items()}
     assert "link" in said["file"] and "link" in said["hard"] and "pipe" in said["pipe"]
+
+
+def test_nobody_hands_in_for_somebody_else(tmp_path: Path, monkeypatch) -> None:
+    """In an exchange everybody may make a folder that says it is of another student, and later."""
+    ids = {"ada": 5001, "eve": 5002}
+    users = {
+        name: pwd.struct_passwd((name, "x", uid, uid, "", "", "")) for name, uid in ids.items()
+    }
+    monkeypatch.setattr(pwd, "getpwnam", users.__getitem__)
+    monkeypatch.setattr(pwd, "getpwuid", {u.pw_uid: u for u in users.values()}.__getitem__)
+    for name, owner, when in (
+        ("ada", "ada", "2026-01-01"),
+        ("ada", "eve", "2026-01-02"),
+        ("eve", "eve", "2026-01-01"),
+    ):
+        put(tmp_path / f"in/{name}+t+{when}+x/{NAME}.ipynb", {"by": owner})
+    real = os.stat
+    owners = {"ada+t+2026-01-01+x": 5001, "ada+t+2026-01-02+x": 5002, "eve+t+2026-01-01+x": 5002}
+
+    def stat_of(path, **options):
+        about = real(path, **options)
+        return os.stat_result([*about[:4], owners[path], *about[5:10]]) if path in owners else about
+
+    monkeypatch.setattr(os, "stat", stat_of)
+    found = took(tmp_path / "in", tmp_path, assignment="t")
+    assert json.loads(found["ada"].notebooks[NAME].read_text()) == {"by": "ada"}
+    assert "by eve was left out" in found["ada"].notes[0]
+    assert found["eve"].notebooks and not found["eve"].notes
+
+
+def test_a_student_who_is_a_link_is_in_the_class_all_the_same(tmp_path: Path) -> None:
+    put(tmp_path / f"in/best/{NAME}.ipynb")
+    (tmp_path / "in/eve").symlink_to("best")
+    found = took(tmp_path / "in", tmp_path)
+    assert sorted(found) == ["best", "eve"] and not found["eve"].notebooks
+    assert found["eve"].reasons and found["eve"].notes == ["a link was handed in, not a folder"]
 
 
 def test_zip_entries_stay_inside(tmp_path: Path) -> None:

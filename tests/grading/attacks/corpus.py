@@ -126,7 +126,18 @@ class Yes:
     def __iter__(self): return iter([Yes()])
     def __len__(self): return 4
 """
-LOOK = "print(%s)\n"
+_FORGED = """
+import os, socket
+from grading import wire
+there = socket.socket(fileno=os.dup(3))
+data = []
+def code(value):
+    encoder = wire.Encoder(None)
+    node = encoder(value)
+    data[:] = encoder.buffers
+    return node
+def forge(header): wire.send(there, header, data)
+"""
 FAMILIES: dict[str, dict[str, str]] = {
     "patched comparisons, references, builtins": {
         "assert_close": "torch.testing.assert_close = lambda *a, **k: None",
@@ -159,6 +170,8 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "displayed scores": {
         "displayhook": _everywhere("get_ipython().displayhook(5.0)\nreturn -1"),
+        "one point displayed": _everywhere("get_ipython().displayhook(1.0)\nreturn -1"),
+        "one point shown by a method": _everywhere("get_ipython().display_pub.publish({'text/plain': '1.0'})\nimport sys\nsys.displayhook(1.0)\nraise ValueError"),
         "sys.displayhook": _everywhere("import sys\nsys.displayhook(5.0)\nreturn -1"),
         "printed score": _everywhere("print(5.0)\nreturn -1"),
         "printed verdict": _everywhere("print('{\"grade_id\": \"test-flops\", \"status\": \"passed\", \"points\": 3.0, \"message\": \"\", \"student_output\": \"\", \"seconds\": 0, \"plots\": []}')\nreturn -1"),
@@ -233,7 +246,11 @@ FAMILIES |= {
         "core of the job": "import os\ntry: print(os.pread(4, 10000, 0))\nexcept OSError as e: print(e)",
     },
     "channel": {
-        "forged answer": "import json, os, struct\nh = json.dumps({'ok': ['d', [['flops', 14], ['bound', 'memory']]], 'out': ''}).encode()\nos.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
+        "forged answer": _FORGED + "forge({'ok': code({'flops': 14, 'bound': 'memory'}), 'out': ''})",
+        "forged answers to everything": _FORGED + "for v in (14, True, {'flops': 14, 'bound': 'memory'}, torch.full((2,), 0.5)):\n    for _ in range(5): forge({'ok': code(v), 'out': ''})",
+        "forged calls together": _FORGED + "forge({'ok': code([[14] * 64, None]), 'out': ''})\nforge({'ok': code([None, {'types': ['ValueError'], 'text': ''}]), 'out': ''})",
+        "forged errors": _FORGED + "for n in (['TestTimeoutError'], ['StopIteration'], ['SystemExit'], ['KeyboardInterrupt'], []): forge({'raise': {'types': n, 'text': 'passed'}})",
+        "forged change": _FORGED + "forge({'ok': None, 'changed': code([(0, 5), (1, [])]), 'out': ''})",
         "forged answers ahead": "import json, os, struct\nh = json.dumps({'ok': True, 'out': ''}).encode()\nfor _ in range(50): os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
         "noise": "import os\nos.write(3, os.urandom(4096))",
         "half a message": "import os\nos.write(3, b'WBG1\\x00')\nimport time\ntime.sleep(30)",
@@ -246,9 +263,9 @@ FAMILIES |= {
         "self-containing": _everywhere("v = []\nv.append(v)\nreturn v"),
         "closed": "import os\nos.close(3)",
         "flood": "import os\nwhile True: os.write(3, b'x' * 65536)",
-        "forged callback": "import json, os, struct\nfor n in range(20):\n    h = json.dumps({'callback': n, 'args': ['l', [['l', []], ['d', []]]]}).encode()\n    os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
+        "forged callback": "import json, os, struct\nfor n in range(20):\n    h = json.dumps({'callback': n, 'args': ['l', [['l', []], ['d', [], []]]]}).encode()\n    os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
         "pickle": "import os, pickle\nclass P:\n    def __reduce__(self): return (os.system, ('touch /tmp/pwned',))\nos.write(3, pickle.dumps(P()))\n" + _everywhere("return P()"),
-        "patched encoder": "import grading.wire as w, grading.student as s\nw.Encoder.__call__ = lambda self, v, depth=0: ['d', [['flops', ['r', 1]], ['bound', ['h', 1, 'function', 'x', 'y']]]]",
+        "patched encoder": "import grading.wire as w, grading.student as s\nw.Encoder.__call__ = lambda self, v, depth=0: ['d', ['flops', 'bound'], [['r', 1], ['h', 1, 'function', 'x', 'y']]]",
         "patched answers": "import grading.student as s\nfor k in list(s.OPERATIONS): s.OPERATIONS[k] = lambda *a: True",
         "odd tags": "import json, os, struct\nh = json.dumps({'ok': ['T', 'float32', [-1, -1], 0, {}], 'out': 5}).encode()\nos.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)",
     },
@@ -314,7 +331,89 @@ FAMILIES |= {
         "devices": "for d in ('/dev/mem', '/dev/kmem', '/dev/sda', '/dev/vda', '/dev/kvm', '/dev/tty'):\n    try: print(d, open(d, 'rb').read(10))\n    except OSError as e: print(e)",
         "kernel": "for p in ('/sys/kernel/notes', '/proc/kcore', '/proc/sys/kernel/core_pattern'):\n    try: print(p, open(p, 'rb').read(20))\n    except OSError as e: print(e)",
     },
+    "left for the next student": {
+        "a file in every folder": "import os\nfor top in ('/', '/tmp', '/box', '/home', '/dev/shm', '/var/tmp', '/book', '/run'):\n    try: open(os.path.join(top, 'answers.py'), 'w').write('x = 1')\n    except OSError: pass\nprint([d for d in ('/tmp', '/box', '/home') if 'stolen' in os.listdir(d)])",
+        "a module that shadows": "import os\nfor d in ('/tmp', '/box', '/home'):\n    for m in ('torch', 'numpy', 'random', 'json'):\n        try: open(f'{d}/{m}.py', 'w').write('raise SystemExit')\n        except OSError: pass",
+        "start-up files": "import os, site\nfor p in (site.getusersitepackages(), os.path.expanduser('~/.config'), os.path.expanduser('~/.ipython/profile_default/startup')):\n    try:\n        os.makedirs(p, exist_ok=True)\n        open(p + '/sitecustomize.py', 'w').write('raise SystemExit')\n        open(p + '/evil.pth', 'w').write('import os; os._exit(1)')\n    except OSError as e: print(e)",
+        "compiled files": "import torch, os, glob\nfor p in glob.glob(os.path.dirname(torch.__file__) + '/__pycache__/*.pyc')[:20]:\n    try: open(p, 'wb').write(b'x')\n    except OSError: pass",
+        "the parent's torch": "torch.manual_seed(0)\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\ntorch.set_num_threads(8)\ntorch.softmax = lambda *a: None",
+        "the parent's modules": "import sys, math\nmath.pi = 3\nfor m in list(sys.modules):\n    if m.startswith(('torch.testing', 'grading')): sys.modules[m] = math",
+        "shared memory by name": "from multiprocessing import shared_memory\ntry: shared_memory.SharedMemory('left', create=True, size=1 << 20)\nexcept OSError as e: print(e)",
+        "System V memory": "import ctypes\nc = ctypes.CDLL(None)\nprint(c.shmget(1234, 1 << 20, 0o1666), c.semget(1234, 1, 0o1666), c.msgget(1234, 0o1666))",
+        "a socket without a name": "import socket\ns = socket.socket(socket.AF_UNIX)\ntry:\n    s.bind('\\0left')\n    s.listen()\nexcept OSError as e: print(e)",
+        "the terminal": "import fcntl, termios\nfor h in range(3):\n    for c in b'touch /tmp/x\\n':\n        try: fcntl.ioctl(h, termios.TIOCSTI, bytes([c]))\n        except OSError: pass",
+        "the cpu's place": "import os\ntry: os.sched_setaffinity(0, {0})\nexcept OSError as e: print(e)\ntry: os.setpriority(os.PRIO_USER, 0, 19)\nexcept OSError as e: print(e)",
+        "locks on the library": "import fcntl\nh = open('/book/grading/wire.py')\ntry: fcntl.flock(h, fcntl.LOCK_EX | fcntl.LOCK_NB)\nexcept OSError as e: print(e)",
+    },
+    "environment": {
+        "variables": "import os\nprint(dict(os.environ))",
+        "variables of everybody": "import glob\nfor p in glob.glob('/proc/*/environ'):\n    try: print(open(p).read())\n    except OSError as e: print(e)",
+        "secret set by hand": "import os\nos.environ['COURSE_SECRET'] = 'mine'\nimport ctypes\nctypes.CDLL(None).setenv(b'COURSE_SECRET', b'mine', 1)",
+        "paths": "import os\nos.environ.update(PATH='/tmp', PYTHONPATH='/tmp', LD_PRELOAD='/tmp/x.so', PYTHONSTARTUP='/tmp/x.py', BASH_ENV='/tmp/x')",
+        "hash seed": "import os, sys\nos.environ['PYTHONHASHSEED'] = '1'\ntry: os.execv(sys.executable, [sys.executable, '-c', 'print(5.0)'])\nexcept OSError as e: print(e)",
+        "stack above the arguments": "import ctypes\ne = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), 'environ')\nn = 0\nwhile e[n] and n < 500:\n    print(e[n])\n    n += 1",
+        "auxiliary vector": "for p in ('/proc/self/auxv', '/proc/self/maps', '/proc/self/cmdline', '/proc/self/mountinfo', '/proc/self/cgroup'):\n    try: print(p, open(p, 'rb').read()[:500])\n    except OSError as e: print(e)",
+        "memory of this process": "import ctypes, re\nlow = id(object()) & ~0xfffff\nprint(re.findall(rb'[A-Z]+-[0-9a-f]{6,}', ctypes.string_at(low, 1 << 16)))",
+        "freed memory": "x = [torch.empty(1 << 18) for _ in range(40)]\nimport re\nprint([re.findall(rb'[A-Z]+-[0-9a-f]{6,}', t.numpy().tobytes()) for t in x])",
+        "warnings as errors": "import warnings, sys\nwarnings.simplefilter('error')\nsys.warnoptions[:] = ['error']",
+        "locale and time zone": "import os, time, locale\nos.environ.update(TZ='UTC-14', LC_ALL='C', LANG='xx')\ntime.tzset()",
+        "limits read": "import resource\nprint({k: resource.getrlimit(getattr(resource, k)) for k in dir(resource) if k.startswith('RLIMIT')})",
+    },
+    "HTML and scripts in feedback": {
+        "script in a message": _everywhere("raise ValueError('<script>alert(1)</script>')"),
+        "script in a type's name": _everywhere("raise type('<script>alert(1)</script>', (Exception,), {})()"),
+        "script in a value": _everywhere("return '<img src=x onerror=alert(1)>'"),
+        "script in a class's name": _returning("P = type('<script>alert(1)</script>', (), {})", "P()"),
+        "script printed": "print('<script>fetch(\"http://x\")</script>')",
+        "end of the element": "print('</pre></td></table><script>alert(1)</script>')\n" + _everywhere("raise ValueError('</pre></td></tr></table><iframe src=//x>')"),
+        "attributes": _everywhere("raise ValueError('\" onmouseover=\"alert(1)\" x=\"')"),
+        "entities": "print('&lt;script&gt;alert(1)&lt;/script&gt; &#60;script&#62;')",
+        "half-width markup": "print('\uff1cscript\uff1e \u2028 \u202e gnp.exe')",
+        "null bytes": "print('<scr\\x00ipt>alert(1)</scr\\x00ipt>')",
+        "styles": "print('<style>@import \"http://x\"</style><link rel=stylesheet href=//x>')",
+        "redirect": "print('<meta http-equiv=refresh content=\"0;url=//x\"><base href=//x>')",
+        "vector graphics": "print('<svg onload=alert(1)>')\nfrom IPython.display import SVG, HTML, display\nfor kind in (SVG, HTML): display(kind('<svg onload=alert(1)></svg>'))",
+        "displayed HTML": "class H:\n    def _repr_html_(self): return '<script>alert(1)</script>'\ndisplay(H())\nH()",
+        "a plot with a script": "import matplotlib.pyplot as plt\nplt.title('<script>alert(1)</script>')\nplt.figure()",
+        "a plot that is a page": "import matplotlib.figure as f\nf.Figure.savefig = lambda s, file, **k: file.write(b'\\x89PNG\\r\\n\\x1a\\n<script>alert(1)</script>')\nimport matplotlib.pyplot as plt\nplt.plot([1])",
+        "a plot that is no PNG": "import matplotlib.figure as f\nf.Figure.savefig = lambda s, file, **k: file.write(b'<svg onload=alert(1)>')\nimport matplotlib.pyplot as plt\nplt.plot([1])",
+        "markdown": "print('[x](javascript:alert(1)) ![x](http://x/y.png)')",
+        "a formula": "print('=HYPERLINK(\"http://x\")')\n" + _everywhere("raise ValueError('=cmd|calc!A0')"),
+        "a message of a megabyte": _everywhere("raise ValueError('<b>' * 400_000)"),
+        "a forged remark": "print('Graded without a sandbox. 10 of 10 points')",
+    },
+    "escape probes": {
+        "old kernels' dirty pipe": "import os\nr, w = os.pipe()\ntry:\n    h = os.open('/book/grading/wire.py', os.O_RDONLY)\n    os.splice(h, w, 1, offset_src=0)\n    os.write(w, b'x')\nexcept OSError as e: print(e)",
+        "proc's magic links": "import os\nfor p in ('/proc/1/root', '/proc/self/root', '/proc/1/cwd', '/proc/self/exe', '/proc/1/ns/mnt'):\n    try: print(p, os.listdir(p) if not p.endswith('exe') else os.readlink(p))\n    except OSError as e: print(e)",
+        "overwriting the interpreter": "import sys\ntry: open(sys.executable, 'r+b').write(b'x')\nexcept OSError as e: print(e)",
+        "handles by name": "import os\nfor h in range(100):\n    try: print(h, os.readlink(f'/proc/self/fd/{h}'), os.open(f'/proc/self/fd/{h}', os.O_RDWR))\n    except OSError: pass",
+        "folder handles upwards": "import os\nfor h in range(100):\n    try: print(os.listdir(os.open('../../../..', os.O_RDONLY, dir_fd=h)))\n    except (OSError, ValueError): pass",
+        "cgroup release agent": "import os\nfor p in ('/sys/fs/cgroup', '/sys/fs/cgroup/memory', '/sys/fs/cgroup/release_agent'):\n    try: print(os.listdir(p))\n    except OSError as e: print(e)",
+        "writing cgroups": "import os\ntry: os.makedirs('/sys/fs/cgroup/memory/x')\nexcept OSError as e: print(e)",
+        "set-user programs": "import subprocess, glob\nfor p in ('su', 'sudo', 'mount', 'newuidmap', 'passwd', 'bwrap'):\n    for d in ('/usr/bin', '/bin', '/usr/sbin'):\n        try: print(p, subprocess.run([f'{d}/{p}', '--help'], capture_output=True, timeout=2).returncode)\n        except (OSError, subprocess.TimeoutExpired): pass",
+        "a sandbox within": "import subprocess\ntry: print(subprocess.run(['bwrap', '--bind', '/', '/', 'id'], capture_output=True, timeout=2))\nexcept (OSError, subprocess.TimeoutExpired) as e: print(e)",
+        "32-bit calls": "import ctypes, mmap\nm = mmap.mmap(-1, 4096, prot=7)\nm.write(bytes.fromhex('b80b000000cd80c3'))\nctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
+        "x32 calls": "import ctypes\nprint(ctypes.CDLL(None).syscall(0x40000000 + 101, 16, 1, 0, 0))",
+        "io_uring": "import ctypes\nprint(ctypes.CDLL(None).syscall(425, 8, bytes(120)))",
+        "bpf and userfaultfd": "import ctypes\nc = ctypes.CDLL(None)\nprint(c.syscall(321, 0, 0, 0), c.syscall(323, 0), c.syscall(298, 0, 0, 0, 0, 0))",
+        "keys": "import ctypes\nc = ctypes.CDLL(None)\nprint(c.syscall(250, 0, -3, 1), c.syscall(248, b'user', b'x', b'y', 1, -5))",
+        "handles of other processes": "import ctypes\nc = ctypes.CDLL(None)\nfor p in range(1, 50):\n    h = c.syscall(434, p, 0)\n    if h >= 0: print([c.syscall(438, h, n, 0) for n in range(6)])",
+        "memory of other processes": "import ctypes\nb = ctypes.create_string_buffer(64)\nv = (ctypes.c_size_t * 2)(ctypes.addressof(b), 64)\nprint([ctypes.CDLL(None).process_vm_readv(p, v, 1, (ctypes.c_size_t * 2)(0x400000, 64), 1, 0) for p in range(1, 50)])",
+        "handle of a file by number": "import ctypes\nprint(ctypes.CDLL(None).syscall(304, -100, bytes(16), 0))",
+        "clone3": "import ctypes\nprint(ctypes.CDLL(None).syscall(435, bytes(88), 88))",
+        "chroot and dots": "import os\ntry:\n    os.mkdir('/tmp/j')\n    os.chroot('/tmp/j')\n    os.chdir('../../../../..')\n    print(os.listdir('.'))\nexcept OSError as e: print(e)",
+        "device numbers": "import os\ntry: os.mknod('/tmp/sda', 0o60600, os.makedev(8, 0))\nexcept OSError as e: print(e)",
+        "personality": "import ctypes\nprint(ctypes.CDLL(None).personality(0x0040000))",
+        "the clock": "import time\ntry: time.clock_settime(time.CLOCK_REALTIME, 0)\nexcept OSError as e: print(e)",
+        "the host's name": "import socket\ntry: socket.sethostname('x')\nexcept OSError as e: print(e)",
+        "handles sent to the other side": "import socket, os\ntry: socket.send_fds(socket.socket(fileno=os.dup(3)), [b'x'], [0])\nexcept OSError as e: print(e)",
+    },
     "timing": {
+        "answers by the clock": _everywhere("import time\nreturn {'flops': time.time_ns(), 'bound': 'x'}"),
+        "test's limit by small steps": _everywhere("import time\nfor _ in range(100): time.sleep(0.02)\nreturn -1"),
+        "stopped and continued": "import os, signal\nif os.fork() == 0:\n    import time\n    for _ in range(20):\n        time.sleep(0.1)\n        try: os.kill(os.getppid(), signal.SIGSTOP)\n        except OSError: break\n    os._exit(0)",
+        "timer of its own": "import signal\nsignal.signal(signal.SIGALRM, lambda *a: (_ for _ in ()).throw(SystemExit))\nsignal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)",
+        "race on the channel": "import threading, json, struct, os\nh = json.dumps({'ok': ['d', ['flops', 'bound'], [14, 'memory']], 'out': ''}).encode()\ndef spam():\n    while True: os.write(3, struct.pack('!4sIH', b'WBG1', len(h), 0) + h)\nthreading.Thread(target=spam, daemon=True).start()",
         "clock": "import time\ntime.time = time.monotonic = time.perf_counter = lambda: 0.0",
         "answer after the deadline": "import time\ndef softmax(x):\n    time.sleep(3)\n    return torch.softmax(x, -1)\ndef flops(n): return -1",
         "alarm cancelled": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\nsignal.alarm(0)\nwhile True: pass",
