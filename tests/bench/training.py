@@ -102,8 +102,11 @@ def gpt2() -> dict[str, Step]:
     them = transformers.GPT2LMHeadModel(config)
     model = Gpt2(GptConfig(**SIZES, max_positions=LENGTH))
 
+    # As many tokens as theirs reads, though the last one has nothing to predict.
+    targets = F.pad(ids[:, 1:], (0, 1), value=-100).flatten()
+
     def loss(model: nn.Module, ids: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+        return F.cross_entropy(model(ids).flatten(0, 1), targets)
 
     return {
         "theirs": theirs(them, input_ids=ids, labels=ids),
