@@ -67,11 +67,11 @@ def measure_kernels(*, quick: bool = False, racer: Racer | None = None) -> Kerne
     two minutes on an idle machine, a quarter of that if `quick`.
     """
     racer = racer or partial(
-        race, rounds=1 if quick else 3, tries=1 if quick else 6, meters=_meters()
+        race, rounds=1 if quick else 3, tries=1 if quick else 6, meters=thread_meters()
     )
     sections = {**calibration_kernels(quick=quick), "predicted": transformer_kernels(quick=quick)}
     numbered = {(name, i): k for name, kernels in sections.items() for i, k in enumerate(kernels)}
-    with _one_thread():
+    with one_thread():
         timings = racer({str(key): kernel.run for key, kernel in numbered.items()}).timings
     timed = {name: [] for name in sections}
     for key, kernel in numbered.items():
@@ -80,13 +80,14 @@ def measure_kernels(*, quick: bool = False, racer: Racer | None = None) -> Kerne
     return KernelTimes(timed, timed.pop("predicted"))
 
 
-def _meters() -> Meters:
+def thread_meters() -> Meters:
     """The thread's own time on a CPU; a GPU has none, so there the clock counts."""
     return Meters() if torch.cuda.is_available() else Meters(clock=time.process_time)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """PyTorch in one thread for the length of a `with` block, whatever happens in it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
