@@ -64,7 +64,7 @@ def measure_kernels(*, quick: bool = False, racer: Racer | None = None) -> Kerne
     """Race the kernels of the calibration and of a Transformer, all in turns, in one thread.
 
     The best sample counts: what else runs on the machine can only make one longer. Takes about
-    two minutes on an idle machine, a quarter of that if `quick`.
+    a minute on an idle machine, a quarter of that if `quick`.
     """
     racer = racer or partial(
         race, rounds=1 if quick else 3, tries=1 if quick else 6, meters=thread_meters()
