@@ -40,37 +40,6 @@ def layer_costs(
     return {**before, **attention, **linear}
 
 
-def forward_cost(
-    shape: ModelShape,
-    *,
-    batch_size: Size,
-    queries: Size,
-    keys: Size,
-    bytes_per_element: Number = 2,
-    fused: bool = True,
-) -> Cost:
-    """One pass through the whole model: all layers, and the logits of each sequence's last token.
-
-    As `layer_costs` counts them. With `queries=1` it is a step of decoding, which reads every
-    weight once and the keys and values of every sequence once.
-    """
-    layer = layer_costs(
-        shape,
-        batch_size=batch_size,
-        queries=queries,
-        keys=keys,
-        bytes_per_element=bytes_per_element,
-        fused=fused,
-    )
-    head = traffic.lm_head(
-        rows=batch_size,
-        hidden_size=shape.hidden_size,
-        vocab_size=shape.vocab_size,
-        bytes_per_element=bytes_per_element,
-    )
-    return shape.num_layers * sum(layer.values()) + head
-
-
 def linear_maps(shape: ModelShape) -> dict[str, tuple[Size, Size]]:
     """The layer's weight matrices: name to (d_in, d_out)."""
     hidden, wide = shape.hidden_size, shape.intermediate_size

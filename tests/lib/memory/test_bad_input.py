@@ -119,7 +119,6 @@ def test_sizes_of_layers(memory, size):
     for function, sizes in (
         (memory.attention_costs, passes),
         (memory.layer_costs, passes),
-        (memory.layer.forward_cost, passes),
         (memory.activation_bytes, kept),
     ):
         for name in sizes:

@@ -27,7 +27,6 @@ from lib.memory import (
     traffic,
     training_state_bytes,
 )
-from lib.memory.layer import forward_cost
 from tests.lib.memory.random_sizes import OPERATORS, head_counts, thousand
 
 A100 = DEVICES["A100-80GB"]
@@ -64,8 +63,6 @@ def formulas():
             name = f"{which}-{'fused' if fused else 'unfused'}"
             call = of_a_shape(layer_costs, gated, fused=fused)
             yield f"layer_costs-{name}", call, [*SHAPE_SIZES, *passes]
-            call = of_a_shape(forward_cost, gated, fused=fused)
-            yield f"forward_cost-{name}", call, [*SHAPE_SIZES, *passes]
             for dropout in flags:
                 call = of_a_shape(activation_bytes, gated, fused=fused, dropout=dropout)
                 label = f"activation_bytes-{name}-{'dropout' if dropout else 'no dropout'}"
