@@ -16,12 +16,19 @@ class TokenEmbedding(nn.Embedding):
         """The row of each id. Raises `ValueError` for an id that has none."""
         try:
             return super().forward(ids)
-        except IndexError:
-            raise ValueError(
-                f"token ids must lie between 0 and {self.num_embeddings - 1}, "
-                f"got ids from {ids.min()} to {ids.max()}"
-            ) from None
+        except IndexError:  # Looked into only now: a check of each batch would take time.
+            check_ids(ids, self.num_embeddings)
+            raise
 
     def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
         """The score of every token at every place: the dot product with its row."""
         return functional.linear(hidden, self.weight)
+
+
+def check_ids(ids: Int[Tensor, "*batch"], vocab_size: int) -> None:
+    """Raise `ValueError` unless all ids lie between 0 and vocab_size - 1."""
+    least, most = ids.aminmax()
+    if least < 0 or most >= vocab_size:
+        raise ValueError(
+            f"token ids must lie between 0 and {vocab_size - 1}, got ids from {least} to {most}"
+        )

@@ -33,6 +33,15 @@ class TransformerLayer(nn.Module):
         self.cross_attention = None if cross_attention is None else residual(cross_attention)
         self.feed_forward = residual(feed_forward)
 
+    @property
+    def cache_sizes(self) -> dict[str, int]:
+        """What a key-value cache for the self-attention has to know of it."""
+        attention = self.self_attention.sublayer
+        return {
+            "num_key_value_heads": attention.num_key_value_heads,
+            "head_dim": attention.head_dim,
+        }
+
     def forward(
         self,
         hidden: Float[Tensor, "batch tokens hidden"],

@@ -62,10 +62,11 @@ def apply_rotary(
         raise ValueError(
             f"tables for a head size of {2 * cos.shape[-1]} cannot turn one of {x.shape[-1]}"
         )
-    layout = "(half pair)" if interleaved else "(pair half)"
-    a, b = rearrange(x, f"... seq_len {layout} -> pair ... seq_len half", pair=2)
-    turned = torch.stack([a * cos - b * sin, a * sin + b * cos])
-    return rearrange(turned, f"pair ... seq_len half -> ... seq_len {layout}")
+    # einops would write these layouts as "(half pair)" and "(pair half)", but takes longer than the
+    # arithmetic where one token at a time is decoded.
+    layout, pair = ((-1, 2), -1) if interleaved else ((2, -1), -2)
+    a, b = x.unflatten(-1, layout).unbind(pair)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=pair).flatten(-2)
 
 
 def rotary_permutation(head_dim: int) -> Int[Tensor, " {head_dim}"]:

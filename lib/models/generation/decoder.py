@@ -10,7 +10,7 @@ from functools import partial
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.attention.multi_head import KeysValues, MultiHeadAttention
+from lib.attention.multi_head import KeysValues
 from lib.kv_cache import KVCache, PreallocatedCache
 
 MakeCache = Callable[..., KVCache]
@@ -82,17 +82,15 @@ class EncoderDecoder(Decoder):
 def new_caches(model: nn.Module, make_cache: MakeCache, batch_size: int = 1) -> list[KVCache]:
     """An empty cache for each self-attention layer of a decoder."""
     layers = model.decoder.layers if hasattr(model, "decoder") else model.layers
-    attentions: list[MultiHeadAttention] = [layer.self_attention.sublayer for layer in layers]
     any_weight = next(model.parameters())
     return [
         make_cache(
             batch_size=batch_size,
-            num_key_value_heads=attention.num_key_value_heads,
-            head_dim=attention.head_dim,
             dtype=any_weight.dtype,
             device=any_weight.device,
+            **layer.cache_sizes,
         )
-        for attention in attentions
+        for layer in layers
     ]
 
 

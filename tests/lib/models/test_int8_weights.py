@@ -1,0 +1,141 @@
+"""Weights in 8 bits: how far off they are at most, how many bytes they take, what a model keeps."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import gpt2, llama, t5
+
+from lib.data.checkpoints import load
+from lib.models.generation import generate
+from lib.models.int8 import FEW_ROWS, INT8, Int8Embedding, Int8Map
+from lib.models.packed import pack
+
+# The first sentences of the inaugural address of 1961.
+TEXT = (
+    "We observe today not a victory of party but a celebration of freedom, symbolizing an end as "
+    "well as a beginning, signifying renewal as well as change. For I have sworn before you and "
+    "Almighty God the same solemn oath our forebears prescribed nearly a century and three "
+    "quarters ago."
+)
+
+
+def drawn(*shape, seed=0, scale=1.0):
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 99), st.sampled_from([1e-6, 1, 1e6]))
+def test_no_weight_is_off_by_more_than_half_a_step(d_out, d_in, seed, scale):
+    weight = drawn(d_out, d_in, seed=seed, scale=scale).double()
+    packed = Int8Map(weight)
+    step = weight.abs().amax(dim=1, keepdim=True) / 127
+    assert packed.numbers.dtype == torch.int8
+    assert ((packed.weight - weight).abs() <= step * (0.5 + 1e-6)).all()
+    assert packed.numbers.abs().amax(dim=1).eq(127).all()
+
+
+def test_what_8_bits_can_say_comes_back_as_it_was():
+    numbers = torch.randint(-127, 128, (5, 16), generator=torch.Generator().manual_seed(0))
+    numbers[:, 3] = 127
+    weight = numbers * torch.tensor([0.5, 1.0, 0.25, 2.0, 8.0])[:, None]
+    packed = Int8Map(weight)
+    assert torch.equal(packed.numbers, numbers.to(torch.int8))
+    assert torch.equal(packed.weight, weight)
+    assert torch.equal(Int8Map(packed.weight).numbers, packed.numbers)
+
+
+def test_a_row_of_zeros_stays_one():
+    packed = Int8Map(torch.zeros(3, 8))
+    assert torch.equal(packed.weight, torch.zeros(3, 8))
+    assert torch.equal(packed(drawn(2, 8)), torch.zeros(2, 3))
+
+
+@given(st.integers(1, 2 * FEW_ROWS), st.integers(0, 99), st.booleans())
+def test_no_output_is_off_by_more_than_its_inputs_allow(rows, seed, with_bias):
+    """Half a step for each input, and for few rows three roundings to bfloat16."""
+    weight, x = drawn(24, 32, seed=seed), drawn(rows, 32, seed=seed + 100)
+    bias = drawn(24, seed=seed + 200) if with_bias else None
+    exact = torch.nn.functional.linear(x.double(), weight.double())
+    half_steps = weight.double().abs().amax(dim=1) / 254
+    bound = x.double().abs().sum(dim=1, keepdim=True) * half_steps + 1e-4
+    sizes = x.double().abs() @ weight.double().abs().T
+    bound = bound + 3 * 2**-8 * sizes * (rows <= FEW_ROWS)
+    got = Int8Map(weight, bias)(x) - (0 if bias is None else bias)
+    assert got.dtype == torch.float32
+    assert ((got - exact).abs() <= bound).all()
+
+
+def test_few_rows_and_many_give_nearly_the_same():
+    packed, x = Int8Map(drawn(24, 64), drawn(24, seed=1)), drawn(FEW_ROWS + 1, 64, seed=2)
+    many = packed(x)
+    few = torch.cat([packed(x[:FEW_ROWS]), packed(x[FEW_ROWS:])])
+    assert not torch.equal(few, many)
+    assert (few - many).norm() < 0.01 * many.norm()
+
+
+def test_an_embedding_is_read_row_by_row_and_scores():
+    weight = drawn(40, 16)
+    embedding, ids = Int8Embedding(weight), torch.tensor([[3, 39], [0, 3]])
+    assert torch.equal(embedding(ids), embedding.map.weight[ids])
+    hidden = drawn(2, 5, 16, seed=1)
+    assert embedding.logits(hidden).shape == (2, 5, 40)
+    want = hidden @ weight.T
+    assert (embedding.logits(hidden) - want).norm() < 0.02 * want.norm()
+
+
+def test_ids_out_of_range_are_named(import_unchecked):
+    embedding = import_unchecked("lib.models.int8").Int8Embedding(drawn(40, 16))
+    for wrong in (40, -1):
+        with pytest.raises(ValueError, match=f"between 0 and 39, got ids from .*{wrong}"):
+            embedding(torch.tensor([[1, wrong]]))
+
+
+def test_bytes():
+    """One for a weight, two for a scale, four for a bias; against four for a weight."""
+    packed = Int8Map(drawn(24, 64), drawn(24))
+    assert packed.nbytes == 24 * 64 + 2 * 24 + 4 * 24
+    assert Int8Embedding(drawn(24, 64)).nbytes == 24 * 64 + 2 * 24
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [gpt2, llama, t5])
+def test_a_small_model_keeps_its_logits(make):
+    model = make().float()
+    packed, ids = pack(model, INT8), torch.tensor([[3, 14, 15, 9, 2]])
+    given = (ids, ids[:, :3]) if hasattr(model, "encode") else (ids,)
+    got, want = packed(*given), model(*given)
+    assert not torch.equal(got, want)
+    assert (got - want).norm() < 0.1 * want.norm()
+    assert len(generate(packed, [[1, 2, 3], [4]], max_new_tokens=5)) == 2
+
+
+@torch.no_grad()
+def test_smollm2_hardly_notices():
+    """All its matrices rounded: the text is as probable as before, the next tokens as likely."""
+    model, tokenizer = load("SmolLM2-135M")
+    ids = torch.tensor([tokenizer.encode(TEXT).ids])
+    packed = pack(model, INT8)
+    want = model(ids)[0, :-1].log_softmax(-1)
+    nats = -want.gather(-1, ids[0, 1:, None])[:, 0]
+    assert nats.mean() < 5.4  # half of what a guess among 49,152 tokens costs
+    for tokens in (len(ids[0]) - 1, FEW_ROWS):
+        got, before = packed(ids[:, :tokens])[0].log_softmax(-1), want[:tokens]
+        divergence = (before.exp() * (before - got)).sum(-1).mean()
+        assert 0 < divergence < 0.02
+        got_nats = -got.gather(-1, ids[0, 1 : tokens + 1, None])[:, 0]
+        assert abs((got_nats - nats[:tokens]).mean()) < 0.02 * nats.mean()
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (torch.zeros(3), r"expected a matrix of floats, got \(3,\) of torch.float32"),
+        (torch.zeros(2, 3, 4), r"expected a matrix of floats, got \(2, 3, 4\)"),
+        (torch.zeros(2, 3, dtype=torch.int8), "of torch.int8"),
+        (torch.tensor([[1.0, float("nan")]]), "expected finite numbers"),
+        (torch.tensor([[float("inf"), 1.0]]), "expected finite numbers"),
+    ],
+)
+def test_what_is_refused(import_unchecked, weight, message):
+    with pytest.raises(ValueError, match=message):
+        import_unchecked("lib.models.int8").Int8Map(weight)
