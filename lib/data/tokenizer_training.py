@@ -97,6 +97,19 @@ def train_unigram(texts: Iterable[str], vocab_size: int, *, num_sentinels: int =
     return tokenizer
 
 
+def train_shared_bpe(texts: Iterable[str], vocab_size: int, *, num_sentinels: int = 16) -> Any:
+    """One tokenizer for all three, so that they can be compared: byte pairs, and the rest after.
+
+    After `<|endoftext|>` come [PAD], [MASK] and the sentinels, down to <extra_id_0>, the last id.
+    Raises `ValueError` if `vocab_size` does not hold these and the 256 bytes.
+    """
+    after = ["[PAD]", "[MASK]", *(f"<extra_id_{n}>" for n in reversed(range(num_sentinels)))]
+    check_vocab_size(vocab_size, at_least=257 + len(after))
+    tokenizer = train_byte_level_bpe(texts, vocab_size - len(after))
+    tokenizer.add_special_tokens(after)
+    return tokenizer
+
+
 def sentinel_ids(tokenizer: Any) -> list[int]:
     """The ids of <extra_id_0>, <extra_id_1> and so on, as many as the tokenizer has."""
     ids: list[int] = []
