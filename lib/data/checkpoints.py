@@ -7,9 +7,7 @@ and, mostly, `tokenizer.json`. The same code reads it wherever it came from.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from lib.data.checkpoint_configs import model_config, model_family
 from lib.data.gguf_checkpoint import read_gguf
-from lib.data.packages import installed_file
+from lib.data.packages import import_optional, installed_file
 from lib.models.bert import Bert
 from lib.models.configs import Config
 from lib.models.heads import BertForPreTraining
@@ -105,7 +103,7 @@ def _load_packaged_folder(config_file: Path, dtype: torch.dtype) -> Loaded:
 
 def _load_gguf(path: Path, dtype: torch.dtype) -> Loaded:
     for needed in ("gguf", "tokenizers"):
-        _need(needed)
+        import_optional(needed)
     config, state, tokenizer = read_gguf(path, dtype)
     return fill(Llama, config, state, dtype), tokenizer
 
@@ -136,7 +134,7 @@ def _packaged_file(package: WeightsPackage) -> Path:
 
 def _from_hub(name: str) -> Path:
     """The folder of a model from the Hub: what lies in the cache, else what can be downloaded."""
-    hub = _need("huggingface_hub")
+    hub = import_optional("huggingface_hub")
     for only_cached in (True, False):
         try:
             found = hub.snapshot_download(
@@ -150,15 +148,6 @@ def _from_hub(name: str) -> Path:
         f"{name!r} is neither one of {', '.join(PACKAGED)} nor a folder, and the Hub did not give "
         f"it: {problem}"
     ) from problem
-
-
-def _need(module: str) -> ModuleType:
-    try:
-        return import_module(module)
-    except ImportError:
-        raise ModuleNotFoundError(
-            f"the package {module!r} is not installed: python -m pip install {module}", name=module
-        ) from None
 
 
 def _present(path: Path) -> Path:
@@ -178,7 +167,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    _need("safetensors")
+    import_optional("safetensors")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -193,7 +182,7 @@ def _read_tokenizer(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        tokenizer = _need("tokenizers").Tokenizer.from_file(str(path))
+        tokenizer = import_optional("tokenizers").Tokenizer.from_file(str(path))
     except ModuleNotFoundError:
         raise
     except Exception as error:  # its only kind

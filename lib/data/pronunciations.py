@@ -8,12 +8,12 @@ Mellon University's, under a licence of the BSD kind; the package's own code is 
 The file is read here, the code is never imported.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from lib.data.packages import installed_file
+from lib.data.splits import split_by_name
 
 
 class Pronunciation(NamedTuple):
@@ -47,17 +47,9 @@ def split_by_word(
 ) -> tuple[list[Pronunciation], list[Pronunciation]]:
     """The entries to train on and those held out, about this share of them.
 
-    A word's own checksum decides. So it stays on its side whatever else the list holds, in
-    whatever order, on every machine; two pronunciations of one word are never split.
-
-    Raises `ValueError` unless `held_out` lies between 0 and 1.
+    Two pronunciations of one word are never split. See `split_by_name`.
     """
-    if not 0 < held_out < 1:
-        raise ValueError(f"held_out is a share between 0 and 1, got {held_out!r}")
-    sides: tuple[list[Pronunciation], list[Pronunciation]] = ([], [])
-    for entry in entries:
-        sides[zlib.crc32(entry.word.encode()) < held_out * 2**32].append(entry)
-    return sides
+    return split_by_name(entries, lambda entry: entry.word, held_out=held_out)
 
 
 def _parse(lines: Iterable[str], name: str) -> Iterator[Pronunciation]:

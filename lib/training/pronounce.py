@@ -7,8 +7,6 @@ backwards.
 """
 
 import argparse
-import platform
-import shlex
 import sys
 import time
 from collections import defaultdict
@@ -34,7 +32,7 @@ from lib.data import (
     split_by_word,
 )
 from lib.memory.json_file import write_json
-from lib.memory.machine import processor_name
+from lib.training.conditions import run_conditions
 from lib.training.error_rate import error_rate
 
 RESULTS = Path(__file__).with_name("results") / "pronounce.json"
@@ -239,16 +237,6 @@ def judge_model(model: Seq2Seq, task: Task) -> dict[str, object]:
     }
 
 
-def conditions(command: Sequence[str]) -> dict[str, object]:
-    """What a result needs beside its numbers: how and on what it came about."""
-    return {
-        "command": shlex.join(["python", "-m", "lib.training.pronounce", *command]),
-        "cpu": processor_name(),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-
-
 def _make_score(context: str, size: int) -> Score | None:
     if context == "fixed":
         return None
@@ -279,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(1, f"{missing}\nor, without a dictionary: --task reverse\n")
     if path:
         command = sys.argv[1:] if arguments is None else arguments
-        write_json({**conditions(command), **results}, path)
+        write_json({**run_conditions("pronounce", command), **results}, path)
 
 
 if __name__ == "__main__":
