@@ -154,6 +154,8 @@ class Encoder:
         kind = type(value)
         if value is None or kind in (bool, float, str):
             return value
+        if kind is dict or kind is list:
+            return self._container(value, kind, depth + 1)
         if isinstance(value, np.generic):
             return self._numpy(np.asarray(value), "ns")
         if isinstance(value, int) and kind.__module__ != "enum":
@@ -170,6 +172,10 @@ class Encoder:
         return value
 
     def _container(self, value: Any, kind: type, depth: int) -> Any:
+        if kind is dict:
+            return ["d", self._items(list(value), depth), self._items(list(value.values()), depth)]
+        if kind is list:
+            return ["l", self._items(value, depth)]
         if isinstance(value, torch.Size):
             return ["size", [int(n) for n in tuple.__iter__(value)]]
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
@@ -195,7 +201,7 @@ class Encoder:
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("a value is nested too deep or has too many parts to be passed on")
         for item in items:
-            if type(item) is int:
+            if type(item) is int and item.bit_length() > MAX_INT_BITS:
                 self._int(item)
         return items
 
@@ -265,11 +271,11 @@ class MessageDecoder:
 
     def _tagged(self, node: list, depth: int) -> Any:
         tag, rest = node[0], node[1:]
+        if tag in _DICTIONARIES:
+            keys, values = self._items(rest[0], depth), self._items(rest[1], depth)
+            return _DICTIONARIES[tag](zip(keys, values, strict=True))
         if tag in _SEQUENCES:
             return _SEQUENCES[tag](self._items(rest[0], depth))
-        if tag in _DICTIONARIES:
-            keys, values = (self._items(part, depth) for part in rest)
-            return _DICTIONARIES[tag](zip(keys, values, strict=True))
         if tag == "T":
             return self._torch(*rest)
         if tag in ("n", "ns"):
