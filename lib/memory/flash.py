@@ -10,6 +10,7 @@ partial tiles included.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sympy
@@ -93,6 +94,7 @@ def flash_forward(
     at the last key. Symbols are taken to divide, and for `causal` queries and keys to be equal.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
+    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
     check_positive(bytes_per_element=bytes_per_element, bytes_per_statistic=bytes_per_statistic)
     seen, pairs = _keys_seen(queries, keys, tile, head_dim, causal)
     read = (queries + 2 * seen) * head_dim * bytes_per_element
@@ -121,6 +123,7 @@ def flash_backward(
     `causal` and symbols as in `flash_forward`.
     """
     check_sizes(batch_size=batch_size, num_attention_heads=num_attention_heads)
+    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
     check_positive(bytes_per_element=bytes_per_element, bytes_per_statistic=bytes_per_statistic)
     seeing, pairs = _queries_seeing(queries, keys, tile, head_dim, causal)
     vectors_read = (2 * queries + 2 * keys + 3 * seeing) * head_dim
@@ -135,32 +138,41 @@ def _keys_seen(
     queries: Size, keys: Size, tile: Size, head_dim: Size, causal: bool
 ) -> tuple[Size, Size]:
     """Rows of K read, over and over, by the tiles of queries; and query-key pairs computed."""
-    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
-    if _symbols(queries, keys, tile, head_dim):
-        seen = keys * _tiles_met(queries, tile, causal)
-        return seen, seen * tile
-    seen, pairs, passing = 0, 0, passing_tile(tile, head_dim)
-    for rows in blocks(queries, tile):
+
+    def seen(rows: slice, passing: int) -> int:
         end = rows.stop + keys - queries if causal else keys
-        cols = min(keys, math.ceil(end / passing) * passing)
-        seen, pairs = seen + cols, pairs + (rows.stop - rows.start) * cols
-    return seen, pairs
+        return min(keys, math.ceil(end / passing) * passing)
+
+    return _rows_met(queries, keys, tile, head_dim, causal, seen)
 
 
 def _queries_seeing(
     queries: Size, keys: Size, tile: Size, head_dim: Size, causal: bool
 ) -> tuple[Size, Size]:
     """Rows of Q read, over and over, by the tiles of keys; and query-key pairs computed."""
-    check_sizes(queries=queries, keys=keys, tile=tile, head_dim=head_dim)
-    if _symbols(queries, keys, tile, head_dim):
-        seeing = queries * _tiles_met(keys, tile, causal)
-        return seeing, seeing * tile
-    seeing, pairs, passing = 0, 0, passing_tile(tile, head_dim)
-    for cols in blocks(keys, tile):
+
+    def seeing(cols: slice, passing: int) -> int:
         first = max(0, cols.start - (keys - queries)) if causal else 0
-        rows = queries - first // passing * passing
-        seeing, pairs = seeing + rows, pairs + (cols.stop - cols.start) * rows
-    return seeing, pairs
+        return queries - first // passing * passing
+
+    return _rows_met(keys, queries, tile, head_dim, causal, seeing)
+
+
+def _rows_met(
+    staying: Size,
+    passing: Size,
+    tile: Size,
+    head_dim: Size,
+    causal: bool,
+    met: Callable[[slice, int], int],
+) -> tuple[Size, Size]:
+    """Rows that pass by the tiles that stay, `met(tile, rows of a passing tile)` by each; pairs."""
+    if _symbols(staying, passing, tile, head_dim):
+        rows = passing * _tiles_met(staying, tile, causal)
+        return rows, rows * tile
+    short = passing_tile(tile, head_dim)
+    counts = [(met(block, short), block.stop - block.start) for block in blocks(staying, tile)]
+    return sum(rows for rows, _ in counts), sum(rows * length for rows, length in counts)
 
 
 def _tiles_met(length: Size, tile: Size, causal: bool) -> sympy.Expr:

@@ -2,6 +2,12 @@
 
 Read the blocks first: `norms`, `activations`, `feed_forward`, `residual`, `layer`, `embeddings`.
 Then `bert`, `gpt2` and `t5` side by side: what differs between the files is the lecture.
+
+Their variants are a few lines each: `gpt1` (norms after the sums), `gpt3` (every second layer looks
+near by), `llama` (RMSNorm, rotary positions, a gate, fewer key-value heads), `albert` (one layer
+for all), `electra` (which tokens were replaced?), `transformer` (the original), `vit` and `mae`
+(images). `heads` stand on BERT. `generation` writes, `packed` and `int8` make it fast, `inspect`
+looks inside.
 """
 
 from lib.models.albert import Albert
@@ -17,13 +23,16 @@ from lib.models.heads import (
     BertForTokenClassification,
 )
 from lib.models.inspect import watch
+from lib.models.int8 import INT8
 from lib.models.llama import Llama
 from lib.models.mae import Mae
+from lib.models.packed import pack
 from lib.models.t5 import T5
 from lib.models.transformer import Transformer
 from lib.models.vit import Vit
 
 __all__ = [
+    "INT8",
     "PRESETS",
     "T5",
     "Albert",
@@ -39,6 +48,7 @@ __all__ = [
     "Mae",
     "Transformer",
     "Vit",
+    "pack",
     "preset",
     "watch",
 ]

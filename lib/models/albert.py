@@ -4,20 +4,17 @@ The layer's parameters are shared over the whole depth, so that there are 12 tim
 is computed as before. Words have few numbers of their own, and one matrix widens them.
 """
 
-from functools import partial
 from itertools import repeat
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lib.attention.multi_head import MultiHeadAttention
+from lib.models.bert import bert_layer
 from lib.models.configs import AlbertConfig
 from lib.models.embeddings import TokenEmbedding
-from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_normal
-from lib.models.layer import TransformerLayer, next_positions, run_layers
+from lib.models.layer import next_positions, run_layers
 from lib.models.norms import LayerNorm
-from lib.models.residual import PostNorm
 from lib.positions.learned import LearnedPositions
 
 
@@ -33,18 +30,8 @@ class Albert(nn.Module):
         self.norm = LayerNorm(config.embedding_size, config.eps)
         self.dropout = nn.Dropout(config.dropout)
         self.widen = nn.Linear(config.embedding_size, config.hidden_size)
-        self.layer = self.make_layer()
+        self.layer = bert_layer(config)  # with the GELU by tanh
         initialise_normal(self)
-
-    def make_layer(self) -> TransformerLayer:
-        """BERT's layer, with the GELU by tanh."""
-        c = self.config
-        norm = partial(LayerNorm, c.hidden_size, c.eps)
-        return TransformerLayer(
-            partial(PostNorm, norm=norm, dropout=c.dropout),
-            MultiHeadAttention(c.hidden_size, c.num_attention_heads, dropout=c.dropout),
-            FeedForward(c.hidden_size, c.intermediate_size, activation="gelu_tanh"),
-        )
 
     def forward(
         self,

@@ -30,18 +30,8 @@ class Bert(nn.Module):
         self.segments = TokenEmbedding(config.num_segments, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, config.eps)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(self.make_layer() for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(bert_layer(config) for _ in range(config.num_layers))
         initialise_normal(self)
-
-    def make_layer(self) -> TransformerLayer:
-        """Attention and feed-forward network, each with its norm after the sum."""
-        c = self.config
-        norm = partial(LayerNorm, c.hidden_size, c.eps)
-        return TransformerLayer(
-            partial(PostNorm, norm=norm, dropout=c.dropout),
-            MultiHeadAttention(c.hidden_size, c.num_attention_heads, dropout=c.dropout),
-            FeedForward(c.hidden_size, c.intermediate_size, activation="gelu"),
-        )
 
     def forward(
         self,
@@ -53,3 +43,13 @@ class Bert(nn.Module):
         segments = ids.new_zeros(ids.shape) if segments is None else segments
         hidden = self.tokens(ids) + self.positions(next_positions(ids)) + self.segments(segments)
         return run_layers(self.layers, self.dropout(self.norm(hidden)), mask=mask)
+
+
+def bert_layer(config: BertConfig) -> TransformerLayer:
+    """Attention and feed-forward network, each with its norm after the sum."""
+    norm = partial(LayerNorm, config.hidden_size, config.eps)
+    return TransformerLayer(
+        partial(PostNorm, norm=norm, dropout=config.dropout),
+        MultiHeadAttention(config.hidden_size, config.num_attention_heads, dropout=config.dropout),
+        FeedForward(config.hidden_size, config.intermediate_size, activation=config.activation),
+    )

@@ -43,6 +43,7 @@ class BertConfig(Config):
     intermediate_size: int = 3_072
     max_positions: int = 512
     num_segments: int = 2
+    activation: str = "gelu"
     eps: float = 1e-12
 
 
@@ -52,6 +53,7 @@ class AlbertConfig(BertConfig):
 
     vocab_size: int = 30_000
     embedding_size: int = 128
+    activation: str = "gelu_tanh"
     dropout: float = 0.0
 
 

@@ -78,14 +78,14 @@ class BertForPreTraining(nn.Module):
         return logits, self.next_sentence(self.pooler(hidden))
 
 
-class BertForSequenceClassification(nn.Module):
-    """BERT fine-tuned: a class for each text, from the pooled [CLS]. (batch, num_classes)."""
+class _BertClassifier(nn.Module):
+    """BERT, what it pools, and one linear map to the logits of the classes."""
 
-    def __init__(self, bert: Bert, num_classes: int) -> None:
+    def __init__(self, bert: Bert, num_classes: int, pooler: nn.Module) -> None:
         super().__init__()
         check_sizes(num_classes=num_classes)
         self.config = bert.config
-        self.bert, self.pooler = bert, Pooler(bert.config.hidden_size)
+        self.bert, self.pooler = bert, pooler
         self.dropout = nn.Dropout(bert.config.dropout)
         self.classifier = nn.Linear(bert.config.hidden_size, num_classes)
         initialise_normal(self.classifier)
@@ -95,27 +95,20 @@ class BertForSequenceClassification(nn.Module):
         ids: Int[Tensor, "batch tokens"],
         segments: Int[Tensor, "batch tokens"] | None = None,
         mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch classes"]:
-        """The logits of each text's classes."""
+    ) -> Float[Tensor, "batch *tokens classes"]:
+        """The logits of the classes, for each text or for each token."""
         return self.classifier(self.dropout(self.pooler(self.bert(ids, segments, mask))))
 
 
-class BertForTokenClassification(nn.Module):
+class BertForSequenceClassification(_BertClassifier):
+    """BERT fine-tuned: a class for each text, from the pooled [CLS]. (batch, num_classes)."""
+
+    def __init__(self, bert: Bert, num_classes: int) -> None:
+        super().__init__(bert, num_classes, Pooler(bert.config.hidden_size))
+
+
+class BertForTokenClassification(_BertClassifier):
     """BERT fine-tuned: a class for each token. (batch, tokens, num_classes)."""
 
     def __init__(self, bert: Bert, num_classes: int) -> None:
-        super().__init__()
-        check_sizes(num_classes=num_classes)
-        self.config = bert.config
-        self.bert, self.dropout = bert, nn.Dropout(bert.config.dropout)
-        self.classifier = nn.Linear(bert.config.hidden_size, num_classes)
-        initialise_normal(self.classifier)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch tokens"],
-        segments: Int[Tensor, "batch tokens"] | None = None,
-        mask: Bool[Tensor, "..."] | None = None,
-    ) -> Float[Tensor, "batch tokens classes"]:
-        """The logits of each token's classes."""
-        return self.classifier(self.dropout(self.bert(ids, segments, mask)))
+        super().__init__(bert, num_classes, nn.Identity())

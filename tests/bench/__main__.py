@@ -20,7 +20,7 @@ from lib.memory.measure import (
     rotate,
     strided_read,
 )
-from tests.bench import attention
+from tests.bench import attention, generation, models
 from tests.bench.racing import mark, show
 
 MIB = 2**20
@@ -47,6 +47,8 @@ def main() -> None:
     show("256 MiB", race(streams(256 * MIB)), {"read": 256 * MIB, "copy": 512 * MIB})
     show_roofline()
     attention.main()
+    models.main()
+    generation.main()
 
 
 def products(size: int) -> dict[str, Operation]:

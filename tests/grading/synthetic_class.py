@@ -307,7 +307,8 @@ def surprises(graded_class: Graded, made: dict[str, Made], folder: Path) -> Iter
     table = {row["student"]: float(row["points"]) for row in rows}
     if table != {student: outcome.points for student, outcome in outcomes.items()}:
         yield "the table says something else than the outcomes"
-    write_feedback(folder / "feedback", {NAME: graded_class.source}, list(outcomes.values()))
+    for outcome in outcomes.values():
+        write_feedback(folder / "feedback", {NAME: graded_class.source}, outcome)
     if len(list((folder / "feedback").rglob("*.html"))) != len(made):
         yield "not everybody has a page"
 

@@ -1,5 +1,8 @@
 """No attack is paid, reads anything, leaves anything alive, or touches the next student."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from grading.core import Cell, Grader
@@ -14,6 +17,9 @@ from tests.grading.attacks.__main__ import (
 )
 from tests.grading.attacks.corpus import ATTACKS, CANARY, PROBLEM, RIGHT, Attack
 from tests.grading.attacks.files import FILE_ATTACKS, FileAttack, released, write
+from tests.grading.attacks.stock import RESULTS, table
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FAMILIES = sorted({attack.family for attack in ATTACKS})
 OF_FILES = sorted({attack.family for attack in FILE_ATTACKS})
@@ -77,3 +83,14 @@ def test_a_point_and_a_canary_would_be_seen(grader):
 def test_every_test_can_be_passed(grader):
     verdicts = grader.grade(PROBLEM, [Cell(RIGHT)], SECRET).verdicts
     assert [verdict.status for verdict in verdicts] == ["passed"] * len(PROBLEM.tests)
+
+
+def test_the_table_in_the_book_is_that_of_the_run_on_both_graders():
+    rows = json.loads(RESULTS.read_text())["attacks"]
+    ran = {(row["family"], row["name"]) for row in rows if row["family"] != "controls"}
+    every = {(attack.family, attack.name) for attack in [*ATTACKS, *FILE_ATTACKS]}
+    assert ran <= every and len(ran) > 0.9 * len(every)
+    assert "\n".join(table(rows)) in (ROOT / "chapters/back/grading.md").read_text()
+    controls = {row["name"]: row["points"] for row in rows if row["family"] == "controls"}
+    assert controls == {"right": 10.0, "wrong": 0.0}
+    assert not any(row["gained_here"] for row in rows)

@@ -43,14 +43,11 @@ def generate_speculatively(
     """What `target` adds to the prompt, drafted `lookahead` tokens at a time by `draft`.
 
     Both must have one vocabulary. With greedy sampling the tokens are those of `generate`; else
-    they have the same distribution. Raises `ValueError` for different vocabularies.
+    they have the same distribution. Raises `ValueError` for different vocabularies, and for an
+    encoder-decoder model.
     """
     check_sizes(lookahead=lookahead, max_new_tokens=max_new_tokens)
-    if target.config.vocab_size != draft.config.vocab_size:
-        raise ValueError(
-            "target and draft must share a vocabulary, but have "
-            f"{target.config.vocab_size} and {draft.config.vocab_size} tokens"
-        )
+    _check_models(target, draft)
     writers = [prepare(model, [prompt], max_new_tokens + 1)[0] for model in (target, draft)]
     ids, drafted, accepted, runs = list(prompt), 0, 0, 0
     while len(ids) < len(prompt) + max_new_tokens:
@@ -68,6 +65,17 @@ def generate_speculatively(
             ids = ids[: len(ids) - len(new) + stop]
             break
     return Speculation(ids[len(prompt) :][:max_new_tokens], drafted, accepted, runs)
+
+
+def _check_models(target: nn.Module, draft: nn.Module) -> None:
+    for role, model in (("target", target), ("draft", draft)):
+        if hasattr(model, "encode"):
+            raise ValueError(f"the {role} must be a decoder-only model, got {type(model).__name__}")
+    if target.config.vocab_size != draft.config.vocab_size:
+        raise ValueError(
+            "target and draft must share a vocabulary, but have "
+            f"{target.config.vocab_size} and {draft.config.vocab_size} tokens"
+        )
 
 
 def _draft(

@@ -68,7 +68,7 @@ def compare(family: str = "") -> int:
     rows = [
         {**row, "gained_here": bool(here.get((row["family"], row["name"]), []))} for row in stock
     ]
-    print(table(rows))
+    print("\n".join(table(rows)))
     if not family:
         about = {"nbgrader": importlib.metadata.version("nbgrader"), "cell_seconds": CELL_SECONDS}
         RESULTS.write_text(json.dumps({**about, "attacks": rows}, indent=1) + "\n")
@@ -77,24 +77,21 @@ def compare(family: str = "") -> int:
     return 1 if gained else 0
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The families as lines of Markdown: tried, paid by nbgrader, left without a score, paid here."""
-    kinds = ("tried", "gained", "lost", "here")
     counts: dict[str, Counter] = {}
     for row in rows:
         if row["family"] != "controls":
-            count = counts.setdefault(row["family"], Counter())
-            points = row["points"]
-            count += Counter(
-                tried=1, gained=bool(points), lost=points is None, here=row["gained_here"]
-            )
+            paid, lost = bool(row["points"]), row["points"] is None
+            count = Counter(tried=1, paid=paid, lost=lost, here=row["gained_here"])
+            counts.setdefault(row["family"], Counter()).update(count)
     counts["together"] = sum(counts.values(), Counter())
-    lines = [
-        "| family | tried | paid by nbgrader | left without a score | paid here |",
-        "| --- " * 5 + "|",
-    ]
-    lines += [f"| {f} | " + " | ".join(str(c[k]) for k in kinds) + " |" for f, c in counts.items()]
-    return "\n".join(lines)
+    head = ["family", "tried", "paid by nbgrader", "no score from nbgrader", "paid here"]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
+    for family, count in counts.items():
+        numbers = [str(count[kind]) for kind in ("tried", "paid", "lost", "here")]
+        lines.append(f"| {' | '.join([family, *numbers])} |")
+    return lines
 
 
 def on_stock(attacks: Sequence[Attack | FileAttack]) -> list[dict[str, Any]]:

@@ -1,11 +1,13 @@
 """Beam search finds what Hugging Face's finds, and with enough beams the best there is."""
 
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from small_models import gpt2, pair, theirs_generates
 
+from lib.kv_cache import PreallocatedCache
 from lib.models.generation import beam_search, generate
 
 PROMPT = [3, 14, 15]
@@ -64,7 +66,30 @@ def test_enough_beams_find_the_best_of_all_sequences():
     torch.testing.assert_close(values, steps[order])
 
 
-@pytest.mark.parametrize("options", [{"num_beams": 0}, {"max_new_tokens": 0}, {"num_beams": -1}])
-def test_what_it_refuses(options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        beam_search(gpt2(), PROMPT, **{"num_beams": 2, "max_new_tokens": 3, **options})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 0}, "num_beams"),
+        ({"num_beams": -1}, "num_beams"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 31}, "3 tokens and 31 new ones do not fit into the 32 positions"),
+        ({"prompt": []}, "each prompt needs at least one token"),
+        ({"prompt": [1, 40]}, "token ids must lie between 0 and 39, got ids from 1 to 40"),
+    ],
+)
+def test_what_it_refuses(options, message):
+    options = {"prompt": PROMPT, "num_beams": 2, "max_new_tokens": 3, **options}
+    with pytest.raises(ValueError, match=message):
+        beam_search(gpt2(), **options)
+
+
+def test_more_beams_than_tokens_to_choose_from():
+    """At the first step there are only as many beginnings as tokens; the beams fill up later."""
+    found = beam_search(gpt2(1, vocab_size=3), [0], num_beams=7, max_new_tokens=2)
+    assert len({each.ids for each in found}) == 7
+
+
+def test_a_cache_that_is_full_says_so():
+    cache = partial(PreallocatedCache, capacity=4)
+    with pytest.raises(ValueError, match="the cache is full: capacity 4, length 4, appended 1"):
+        beam_search(gpt2(), PROMPT, num_beams=2, max_new_tokens=5, make_cache=cache)

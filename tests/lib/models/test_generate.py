@@ -237,6 +237,21 @@ def test_a_decoder_forgets_and_selects():
     torch.testing.assert_close(decoder(ids[[1, 1, 0], 4:]), whole[[1, 1, 0], 4:])
 
 
+@torch.no_grad()
+def test_what_a_decoder_refuses():
+    decoder = Decoder(gpt2(), GrowingCache, 2)
+    with pytest.raises(ValueError, match=r"keys must be \(2, 3, 5, 8\).*got \(1, 3, 5, 8\)"):
+        decoder(torch.tensor(PROMPTS[:1]))
+    decoder = Decoder(gpt2(), GrowingCache, 2)
+    decoder(torch.tensor([PROMPTS[0], PROMPTS[3]]))
+    with pytest.raises(ValueError, match=r"length must be a whole number from 0 to 5.*got 6"):
+        decoder.truncate(6)
+    with pytest.raises(ValueError, match=r"rows must be whole numbers from 0 to 1.*got \[2\]"):
+        decoder.select(torch.tensor([2]))
+    with pytest.raises(ValueError, match="there are no tokens in ids of shape"):
+        decoder(torch.zeros(2, 0, dtype=torch.long))
+
+
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [

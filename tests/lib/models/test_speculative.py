@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from small_models import gpt2, llama
+from small_models import gpt2, llama, t5
 
 from lib.models.generation import Sampling, generate, generate_speculatively
 
@@ -78,6 +78,9 @@ def test_sampled_output_has_the_targets_distribution():
         ({"lookahead": 0}, "lookahead"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"prompt": []}, "at least one token"),
+        ({"prompt": [40]}, "token ids must lie between 0 and 39"),
+        ({"max_new_tokens": 30}, "3 tokens and 31 new ones do not fit into the 32 positions"),
+        ({"sampling": Sampling(), "lookahead": -1}, "lookahead"),
     ],
 )
 def test_what_it_refuses(options, message):
@@ -89,3 +92,10 @@ def test_what_it_refuses(options, message):
 def test_models_of_two_vocabularies_are_refused():
     with pytest.raises(ValueError, match="share a vocabulary, but have 40 and 20 tokens"):
         generate_speculatively(gpt2(), gpt2(vocab_size=20), PROMPT, max_new_tokens=3)
+
+
+def test_an_encoder_decoder_has_no_draft():
+    with pytest.raises(ValueError, match="the target must be a decoder-only model, got T5"):
+        generate_speculatively(t5(), gpt2(), PROMPT, max_new_tokens=3)
+    with pytest.raises(ValueError, match="the draft must be a decoder-only model, got T5"):
+        generate_speculatively(gpt2(), t5(), PROMPT, max_new_tokens=3)
