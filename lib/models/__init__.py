@@ -26,7 +26,7 @@ from lib.models.inspect import watch
 from lib.models.int8 import INT8
 from lib.models.llama import Llama
 from lib.models.mae import Mae
-from lib.models.packed import pack
+from lib.models.packed import pack_model
 from lib.models.t5 import T5
 from lib.models.transformer import Transformer
 from lib.models.vit import Vit
@@ -48,7 +48,7 @@ __all__ = [
     "Mae",
     "Transformer",
     "Vit",
-    "pack",
+    "pack_model",
     "preset",
     "watch",
 ]

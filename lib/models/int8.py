@@ -4,7 +4,7 @@ Each row of a matrix becomes whole numbers from -127 to 127 and one scale (Dettm
 scale the rows and the columns). Activations stay floating-point numbers: the products are computed
 from weights that are a quarter of their size on the way from memory.
 
-`generate(pack(model, INT8), ...)` decodes with them.
+`generate(pack_model(model, INT8), ...)` decodes with them.
 """
 
 import torch
@@ -75,7 +75,7 @@ class Int8Embedding(nn.Module):
 
 
 INT8 = Packing(linear=Int8Map, embedding=Int8Embedding)
-"""For `pack`: matrices and embedding in 8 bits. Norms, biases and positions stay as they are."""
+"""For `pack_model`: matrices and embedding in 8 bits. All else stays as it is."""
 
 
 def _check_weight(weight: Tensor) -> None:

@@ -90,7 +90,7 @@ class Packing:
     embedding: Callable[[Tensor], nn.Module] = PackedEmbedding
 
 
-def pack(model: nn.Module, packing: Packing | None = None) -> nn.Module:
+def pack_model(model: nn.Module, packing: Packing | None = None) -> nn.Module:
     """A copy of a decoder, or of an encoder-decoder, to `generate` with: its layers are packed.
 
     An encoder, which runs once, and all that is no matrix are shared with `model`. For decoding
@@ -138,14 +138,14 @@ class PackedLayer(nn.Module):
         self, hidden: Float[Tensor, "batch tokens hidden"], **options: Any
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The residual stream after this layer."""
-        x, step = hidden.flatten(end_dim=1), Step(len(hidden), **options)
+        x, step = hidden.flatten(end_dim=1), PackedStep(len(hidden), **options)
         for sublayer, norm in self.sublayers:
             x = norm(x + sublayer(x, step)) if self.is_post_norm else x + sublayer(norm(x), step)
         return x.view(hidden.shape)
 
 
 @dataclass
-class Step:
+class PackedStep:
     """What a layer is given beside the hidden states: see `MultiHeadAttention.forward`."""
 
     batch_size: int
@@ -167,7 +167,7 @@ class PackedSelfAttention:
         self.query_key_value = packed_map(packing, *projections)
         self.output = packed_map(packing, attention.output)
 
-    def __call__(self, x: Rows, step: Step) -> Rows:
+    def __call__(self, x: Rows, step: PackedStep) -> Rows:
         """What attention adds to each row."""
         heads, groups = self.heads, self.groups
         together = self.query_key_value(x).unflatten(0, (step.batch_size, -1))
@@ -194,7 +194,7 @@ class PackedCrossAttention:
         self.query = packed_map(packing, attention.query)
         self.output = packed_map(packing, attention.output)
 
-    def __call__(self, x: Rows, step: Step) -> Rows:
+    def __call__(self, x: Rows, step: PackedStep) -> Rows:
         """What attention adds to each row."""
         q = split_heads(self.query(x).unflatten(0, (step.batch_size, -1)), self.heads)
         k, v = step.cross["keys_values"]
@@ -212,7 +212,7 @@ class PackedFeedForward:
         self.down = packed_map(packing, feed_forward.down)
         self.activation = feed_forward.activation
 
-    def __call__(self, x: Rows, step: Step) -> Rows:
+    def __call__(self, x: Rows, step: PackedStep) -> Rows:
         """What the network adds to each row."""
         if self.gate is None:
             return self.down(self.activation(self.up(x)))

@@ -15,7 +15,7 @@ from torch import Tensor
 from lib.memory.sizes import check_sizes
 from lib.objectives.ids import (
     MaskingVocabulary,
-    check_ids,
+    check_in_vocabulary,
     check_share,
 )
 from lib.objectives.lots import draw_lots, draw_sets, is_below
@@ -34,7 +34,7 @@ def choose_tokens(
     0 or 1, an id outside the vocabulary, a sequence without words.
     """
     check_share(rate=rate)
-    check_ids(ids, vocabulary.vocab_size)
+    check_in_vocabulary(ids, vocabulary.vocab_size)
     chosen = is_below(draw_lots(*ids.shape, generator=generator), rate)
     # The specials are looked for among the few that were drawn, not among all.
     places = np.flatnonzero(chosen)

@@ -32,7 +32,7 @@ class MaskingVocabulary:
 
     def __post_init__(self) -> None:
         check_sizes(vocab_size=self.vocab_size)
-        check_ids(torch.tensor([self.mask, *self.special]), self.vocab_size)
+        check_in_vocabulary(torch.tensor([self.mask, *self.special]), self.vocab_size)
         if self.is_special.all():
             raise ValueError(f"all {self.vocab_size} ids are special: there are no words to mask")
 
@@ -53,13 +53,13 @@ class MaskingVocabulary:
 
         And for an id that is not in the vocabulary.
         """
-        check_ids(ids, self.vocab_size)
+        check_in_vocabulary(ids, self.vocab_size)
         words = ~self.is_special[ids]
         check_rows(words, "has no words that could be chosen: it is empty, or all are special")
         return words
 
 
-def check_ids(ids: Int[Tensor, "..."], vocab_size: int) -> None:
+def check_in_vocabulary(ids: Int[Tensor, "..."], vocab_size: int) -> None:
     """Raise `ValueError` unless every id is one of 0 to vocab_size - 1."""
     if not ids.numel():
         return

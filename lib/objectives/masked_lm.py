@@ -19,7 +19,7 @@ from lib.objectives.choosing import choose_tokens
 from lib.objectives.ids import (
     IGNORE_INDEX,
     MaskingVocabulary,
-    check_ids,
+    check_in_vocabulary,
     check_probability,
     labels_at,
 )
@@ -180,7 +180,7 @@ def _check(
     mask_share: float,
     random_share: float,
 ) -> None:
-    check_ids(ids, vocabulary.vocab_size)
+    check_in_vocabulary(ids, vocabulary.vocab_size)
     check_probability(mask_share=mask_share, random_share=random_share)
     check_probability(**{"mask_share + random_share": mask_share + random_share})
     if ids.shape != chosen.shape:

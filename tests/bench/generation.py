@@ -16,7 +16,7 @@ from lib.models.configs import GptConfig
 from lib.models.generation import generate
 from lib.models.hugging_face import from_hugging_face, to_hugging_face
 from lib.models.int8 import INT8
-from lib.models.packed import pack
+from lib.models.packed import pack_model
 from tests.bench.racing import processor_seconds, show_speeds
 
 PROMPT, NEW = 128, 256
@@ -67,7 +67,7 @@ def compare(
     ours, theirs = models
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(ours.config.vocab_size, (batch, PROMPT), generator=generator)
-    packed = {"packed": pack(ours), "packed, 8 bits": pack(ours, INT8)}
+    packed = {"packed": pack_model(ours), "packed, 8 bits": pack_model(ours, INT8)}
 
     def hugging_face() -> list[list[int]]:
         options = {"max_new_tokens": new, "do_sample": False, "use_cache": True}

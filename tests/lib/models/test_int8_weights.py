@@ -9,7 +9,7 @@ from small_models import gpt2, llama, t5
 from lib.data.checkpoints import load
 from lib.models.generation import generate
 from lib.models.int8 import FEW_ROWS, INT8, Int8Embedding, Int8Map
-from lib.models.packed import pack
+from lib.models.packed import pack_model
 
 # The first sentences of the inaugural address of 1961.
 TEXT = (
@@ -101,7 +101,7 @@ def test_bytes():
 @pytest.mark.parametrize("make", [gpt2, llama, t5])
 def test_a_small_model_keeps_its_logits(make):
     model = make().float()
-    packed, ids = pack(model, INT8), torch.tensor([[3, 14, 15, 9, 2]])
+    packed, ids = pack_model(model, INT8), torch.tensor([[3, 14, 15, 9, 2]])
     given = (ids, ids[:, :3]) if hasattr(model, "encode") else (ids,)
     got, want = packed(*given), model(*given)
     assert not torch.equal(got, want)
@@ -114,7 +114,7 @@ def test_smollm2_hardly_notices():
     """All its matrices rounded: the text is as probable as before, the next tokens as likely."""
     model, tokenizer = load("SmolLM2-135M")
     ids = torch.tensor([tokenizer.encode(TEXT).ids])
-    packed = pack(model, INT8)
+    packed = pack_model(model, INT8)
     want = model(ids)[0, :-1].log_softmax(-1)
     nats = -want.gather(-1, ids[0, 1:, None])[:, 0]
     assert nats.mean() < 5.4  # half of what a guess among 49,152 tokens costs

@@ -24,7 +24,7 @@ from lib.models.generation import (
     stream,
 )
 from lib.models.norms import LayerNorm, RMSNorm
-from lib.models.packed import PackedEmbedding, PackedMap, Packing, pack, packed_norm
+from lib.models.packed import PackedEmbedding, PackedMap, Packing, pack_model, packed_norm
 
 PROMPTS = [[3, 14, 15, 9, 2], [7], [31, 4, 4], [20, 21, 22, 23, 24]]
 NEW = 10
@@ -68,7 +68,7 @@ CACHES = {
 @pytest.fixture(scope="module", params=MODELS)
 def both(request):
     model = MODELS[request.param]()
-    return model, pack(model)
+    return model, pack_model(model)
 
 
 def tokens(model, count=7, batch=3):
@@ -110,7 +110,7 @@ def test_a_sliding_window_gives_the_same_tokens(name):
     cache = partial(SlidingWindowCache, window=3)
     want, got = (
         generate(each, PROMPTS[:1], max_new_tokens=NEW, make_cache=cache)
-        for each in (model, pack(model))
+        for each in (model, pack_model(model))
     )
     assert got == want
 
@@ -118,12 +118,12 @@ def test_a_sliding_window_gives_the_same_tokens(name):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "t5"])
 def test_beams_and_speculation_give_the_same_tokens(name):
     model = MODELS[name]()
-    packed = pack(model)
+    packed = pack_model(model)
     options = {"num_beams": 3, "max_new_tokens": 6}
     want, got = (beam_search(each, PROMPTS[0], **options) for each in (model, packed))
     assert [each.ids for each in got] == [each.ids for each in want]
     if name != "t5":
-        done = generate_speculatively(packed, pack(gpt2(5)), PROMPTS[0], max_new_tokens=9)
+        done = generate_speculatively(packed, pack_model(gpt2(5)), PROMPTS[0], max_new_tokens=9)
         assert done.ids == generate(model, PROMPTS[:1], max_new_tokens=9)[0]
 
 
@@ -131,7 +131,7 @@ def test_a_packed_model_streams():
     model = gpt2()
     steps = [
         list(stream(*prepare(each, PROMPTS[:1], NEW), max_new_tokens=NEW))
-        for each in (model, pack(model))
+        for each in (model, pack_model(model))
     ]
     assert steps[0] == steps[1] and len(steps[0]) == NEW
 
@@ -141,13 +141,13 @@ def test_an_encoder_can_be_packed():
     bert = randomised(Bert(BertConfig(**SIZES, max_positions=32)))
     ids = tokens(bert)[0]
     mask = torch.arange(7) < torch.tensor([7, 4, 1])[:, None, None, None]
-    torch.testing.assert_close(pack(bert)(ids, mask=mask), bert(ids, mask=mask))
+    torch.testing.assert_close(pack_model(bert)(ids, mask=mask), bert(ids, mask=mask))
 
 
 def test_the_model_stays_as_it_was():
     model = gpt2().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    packed = pack(model)
+    packed = pack_model(model)
     assert not packed.training and model.training
     assert packed.positions.weight is model.positions.weight
     assert model.state_dict().keys() == before.keys()
@@ -192,20 +192,20 @@ def test_what_cannot_be_packed(import_unchecked):
     sizes = {**SIZES, "embedding_size": 8, "max_positions": 8}
     albert = models.Albert(models.configs.AlbertConfig(**sizes))
     with pytest.raises(ValueError, match=r"decoder of TransformerLayers, .* got Albert"):
-        packed.pack(albert)
+        packed.pack_model(albert)
     gpt = models.Gpt2(models.configs.GptConfig(**SIZES, max_positions=8))
     with pytest.raises(ValueError, match="not packed yet, got Gpt2"):
-        packed.pack(packed.pack(gpt))
+        packed.pack_model(packed.pack_model(gpt))
     vit = models.Vit(models.configs.VitConfig(**SIZES, image_size=8, patch_size=4))
     with pytest.raises(ValueError, match=r"with tokens and a decoder .* got Vit"):
-        packed.pack(vit)
+        packed.pack_model(vit)
     with pytest.raises(ValueError, match="expected LayerNorm or RMSNorm to pack, got Identity"):
         packed.packed_norm(torch.nn.Identity())
 
 
 @torch.no_grad()
 def test_ids_out_of_range_are_named():
-    packed = pack(gpt2())
+    packed = pack_model(gpt2())
     for wrong in (VOCAB, -1):
         with pytest.raises(ValueError, match="token ids must lie between 0 and 39"):
             packed(torch.tensor([[1, wrong]]))
@@ -217,5 +217,8 @@ def test_how_matrices_are_stored_can_be_chosen():
 
     model = gpt2()
     want = generate(model, PROMPTS[:1], max_new_tokens=NEW)
-    assert generate(pack(model, Packing()), PROMPTS[:1], max_new_tokens=NEW) == want
-    assert generate(pack(model, Packing(linear=negated)), PROMPTS[:1], max_new_tokens=NEW) != want
+    assert generate(pack_model(model, Packing()), PROMPTS[:1], max_new_tokens=NEW) == want
+    assert (
+        generate(pack_model(model, Packing(linear=negated)), PROMPTS[:1], max_new_tokens=NEW)
+        != want
+    )
