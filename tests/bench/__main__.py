@@ -20,7 +20,7 @@ from lib.memory.measure import (
     rotate,
     strided_read,
 )
-from tests.bench import attention, generation, models
+from tests.bench import attention, generation, models, objectives, training
 from tests.bench.racing import mark, show
 
 MIB = 2**20
@@ -49,6 +49,8 @@ def main() -> None:
     attention.main()
     models.main()
     generation.main()
+    objectives.main()
+    training.main()
 
 
 def products(size: int) -> dict[str, Operation]:
