@@ -3,8 +3,9 @@
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import distributions, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -39,10 +40,8 @@ def unmet(package: str) -> set[str]:
 
 
 def is_installed(name: str) -> bool:
-    try:
-        return bool(version(name))
-    except PackageNotFoundError:
-        return False
+    """Where pip looks, that is: setuptools, once imported, adds a folder of copies to the path."""
+    return any(distributions(name=name, path=[sysconfig.get_path("purelib")]))
 
 
 def test_nothing_is_missing_and_nothing_contradicts():
