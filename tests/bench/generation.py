@@ -1,7 +1,8 @@
 """`python -m tests.bench.generation`: greedy decoding against Hugging Face's `generate`.
 
 Processor time of one thread. The physical limit is the time in which memory gives the weights that
-a step reads once; keys and values, which grow, and all arithmetic come on top.
+a step reads once; keys and values, which grow, and all arithmetic come on top. Above it stands what
+the step's matrix products take by themselves, with torch's kernels and nothing between them.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from lib.models import Gpt2
 from lib.models.configs import GptConfig
 from lib.models.generation import generate
 from lib.models.hugging_face import from_hugging_face, to_hugging_face
-from lib.models.int8 import INT8
-from lib.models.packed import pack_model
+from lib.models.int8 import INT8, Int8Map
+from lib.models.packed import PackedMap, pack_model
 from tests.bench.racing import processor_seconds, show_speeds
 
 PROMPT, NEW = 128, 256
@@ -83,6 +84,7 @@ def compare(
     show_speeds(title, rivals, batch * new, rounds)
     show_agreement(rivals)
     for kind, model in packed.items():
+        show_products(kind, model, batch)
         show_limit(kind, step_bytes(model), batch)
     print()
 
@@ -101,11 +103,34 @@ def _common(left: list[int], right: list[int]) -> int:
     return agree.index(False) if False in agree else len(agree)
 
 
+def packed_maps(packed: nn.Module) -> list[PackedMap | Int8Map]:
+    """The linear maps of all layers, in the order in which a step comes to them."""
+    parts = (vars(sublayer) for layer in packed.layers for sublayer, _ in layer.sublayers)
+    return [part for each in parts for part in each.values() if hasattr(part, "nbytes")]
+
+
 def step_bytes(packed: nn.Module) -> int:
     """Bytes of weights that a step reads."""
-    parts = (vars(sublayer) for layer in packed.layers for sublayer, _ in layer.sublayers)
-    maps = [part for each in parts for part in each.values() if hasattr(part, "nbytes")]
-    return packed.tokens.nbytes + sum(part.nbytes for part in maps)
+    return packed.tokens.nbytes + sum(each.nbytes for each in packed_maps(packed))
+
+
+def show_products(kind: str, packed: nn.Module, batch: int) -> None:
+    """The time of a step's products alone."""
+    hidden = torch.randn(batch, 1, packed.config.hidden_size)
+    maps = [(each, torch.randn(batch, inputs(each))) for each in packed_maps(packed)]
+
+    def products() -> None:
+        for each, x in maps:
+            each(x)
+        packed.tokens.logits(hidden)
+
+    seconds = min(processor_seconds(products) for _ in range(10))
+    print(f"  products of {kind} alone: {seconds / batch * 1e3:.3f} ms a token")
+
+
+def inputs(part: PackedMap | Int8Map) -> int:
+    """How many numbers the map takes."""
+    return part.numbers.shape[1] if isinstance(part, Int8Map) else part.weight.shape[0]
 
 
 def show_limit(kind: str, num_bytes: int, batch: int) -> None:
