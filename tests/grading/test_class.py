@@ -391,3 +391,36 @@ def test_what_students_print_is_not_kept_in_memory(course: Course, tmp_path: Pat
     outcomes, _ = graded(course, a_class(tmp_path / "in"))
     verdicts = [v for o in outcomes for r in o.results.values() for v in r.verdicts]
     assert verdicts and not any(v.student_output or v.plots for v in verdicts)
+
+
+MEASURED = """
+import resource, sys
+from grading.__main__ import main
+code = main(sys.argv[1:])
+print("KIB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def test_the_grader_stays_small_whatever_students_print(tmp_path: Path) -> None:
+    """Three who print half a gigabyte each, by Python and past it."""
+    flood = right()
+    text = "import os\nfor _ in range(4000): os.write(1, b'x' * 65536); print('y' * 65536)"
+    cell = {"cell_type": "code", "metadata": {}, "source": text, "outputs": []}
+    flood["cells"].insert(0, {**cell, "execution_count": None})
+    for student in ("ada", "bob", "eve"):
+        hand_in(tmp_path / "in", student, flood)
+    source = ROOT / f"exercises/source/{ASSIGNMENT}/{NAME}.ipynb"
+    done = subprocess.run(
+        [
+            sys.executable, "-c", MEASURED, "run", source, tmp_path / "in", "--workers", "1",
+            "--csv", tmp_path / "o.csv", "--feedback", tmp_path / "fb",
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resident_kib = int(re.search(r"KIB (\d+)", done.stdout)[1])
+    assert resident_kib < 2**20
+    rows = list(csv.DictReader((tmp_path / "o.csv").open()))
+    assert {row["student"] for row in rows} == {"ada", "bob", "eve"}
+    assert max(path.stat().st_size for path in (tmp_path / "fb").rglob("*.html")) < 2**20
