@@ -12,6 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import jaxtyping
 import pytest
+import torch
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
@@ -32,6 +33,12 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same numbers whatever ran before, in whichever process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Read in this order: `attend`, `scores`, `dot_product`, `saturation`, `hard`; `mu
 `performer`, `linformer`.
 """
 
-from lib.attention.attend import attend, attend_loop, drop_weights, masked_softmax
+from lib.attention.attend import attend, attend_loop, masked_softmax
 from lib.attention.chunked import chunked_attention
 from lib.attention.dot_product import scaled_dot_product_attention
 from lib.attention.flash import Traffic, flash_attention
@@ -45,7 +45,6 @@ __all__ = [
     "causal_linear_attention",
     "chunked_attention",
     "dot_scores",
-    "drop_weights",
     "elu_plus_one",
     "flash_attention",
     "gathered_attention",

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lib.dropout import drop
 from lib.masks import check_mask
 
 
@@ -21,13 +22,14 @@ def attend(
     """The values averaged for each query, and the weights it gave them.
 
     A query's weights are 0 or more and add up to 1, or to 0 if its mask lets no key through. With
-    `dropout` the average is taken with some weights left out; the weights returned are whole.
+    `dropout` the average is taken with some weights left out (Vaswani et al., 2017); the weights
+    returned are whole.
 
     Raises `ValueError` for a mask that is not boolean or does not broadcast to the scores, and for
     a dropout outside [0, 1).
     """
     weights = masked_softmax(scores, mask)
-    return drop_weights(weights, dropout, generator) @ values, weights
+    return drop(weights, dropout, generator) @ values, weights
 
 
 def attend_loop(
@@ -54,21 +56,5 @@ def masked_softmax(
     check_mask(mask, scores.shape)
     # The lowest finite number: minus infinity would make NaN of a row that is masked throughout.
     lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~mask, lowest).softmax(dim=-1).masked_fill(~mask, 0.0)
-
-
-def drop_weights(
-    weights: Float[Tensor, "*shape"], dropout: float, generator: torch.Generator | None = None
-) -> Float[Tensor, "*shape"]:
-    """Attention dropout (Vaswani et al., 2017): each weight is left out with this probability.
-
-    The others grow by 1 / (1 - dropout), so that the average stays what it was in expectation.
-    Without a `generator` torch's global one draws. Raises `ValueError` for a dropout outside
-    [0, 1).
-    """
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
-    if dropout == 0:
-        return weights
-    kept = torch.rand(weights.shape, generator=generator, device=weights.device) >= dropout
-    return weights * kept / (1 - dropout)
+    sees_any = mask.any(dim=-1, keepdim=True)
+    return torch.where(mask, scores, lowest).softmax(dim=-1) * sees_any

@@ -119,10 +119,12 @@ class MultiHeadAttention(nn.Module):
             mask, is_causal = intersect(mask, cache.mask(q.shape[2])), False
         dropout = self.dropout if self.training else 0.0
         how = {"bias": bias, "is_causal": is_causal, "scale": self.scale, "dropout": dropout}
-        if return_weights:
-            heads, weights = self._attend(q, k, v, mask, **how)
-            return self.output(merge_heads(heads)), weights
-        return self.output(merge_heads(fused_dot_product_attention(q, k, v, mask, **how)))
+        # On a CPU the fused kernel knows no dropout: torch would fall back to the same three steps.
+        if not return_weights and not (dropout and q.device.type == "cpu"):
+            return self.output(merge_heads(fused_dot_product_attention(q, k, v, mask, **how)))
+        heads, weights = self._attend(q, k, v, mask, **how)
+        output = self.output(merge_heads(heads))
+        return (output, weights) if return_weights else output
 
     def project_source(self, source: Float[Tensor, "batch keys source_size"]) -> KeysValues:
         """The keys and values of a source, split into heads: once for all steps of a decoder."""

@@ -9,6 +9,7 @@ from itertools import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lib.dropout import Dropout
 from lib.models.bert import bert_layer
 from lib.models.configs import AlbertConfig
 from lib.models.embeddings import TokenEmbedding
@@ -28,7 +29,7 @@ class Albert(nn.Module):
         self.positions = LearnedPositions(config.max_positions, config.embedding_size)
         self.segments = TokenEmbedding(config.num_segments, config.embedding_size)
         self.norm = LayerNorm(config.embedding_size, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.widen = nn.Linear(config.embedding_size, config.hidden_size)
         self.layer = bert_layer(config)  # with the GELU by tanh
         initialise_normal(self)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.attention.multi_head import MultiHeadAttention
+from lib.dropout import Dropout
 from lib.models.configs import BertConfig
 from lib.models.embeddings import TokenEmbedding
 from lib.models.feed_forward import FeedForward
@@ -29,7 +30,7 @@ class Bert(nn.Module):
         self.positions = LearnedPositions(config.max_positions, config.hidden_size)
         self.segments = TokenEmbedding(config.num_segments, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(bert_layer(config) for _ in range(config.num_layers))
         initialise_normal(self)
 

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lib.dropout import Dropout
 from lib.memory.sizes import check_sizes
 from lib.models.activations import activation as named_activation
 
@@ -33,7 +34,7 @@ class FeedForward(nn.Module):
         self.gate = nn.Linear(hidden_size, intermediate_size, bias=bias) if gated else None
         self.up = nn.Linear(hidden_size, intermediate_size, bias=bias)
         self.down = nn.Linear(intermediate_size, hidden_size, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
         """What this layer adds to each token."""

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.attention.multi_head import MultiHeadAttention
+from lib.dropout import Dropout
 from lib.models.configs import GptConfig
 from lib.models.decoder_only import DecoderOnlyModel
 from lib.models.embeddings import TokenEmbedding
@@ -28,7 +29,7 @@ class Gpt2(DecoderOnlyModel):
         self.config = config
         self.tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
         self.positions = LearnedPositions(config.max_positions, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(self.make_layer() for _ in range(config.num_layers))
         self.norm = LayerNorm(config.hidden_size, config.eps)
         initialise_normal(self)

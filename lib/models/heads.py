@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lib.dropout import Dropout
 from lib.memory.sizes import check_sizes
 from lib.models.bert import Bert
 from lib.models.initialise import initialise_normal
@@ -86,7 +87,7 @@ class _BertClassifier(nn.Module):
         check_sizes(num_classes=num_classes)
         self.config = bert.config
         self.bert, self.pooler = bert, pooler
-        self.dropout = nn.Dropout(bert.config.dropout)
+        self.dropout = Dropout(bert.config.dropout)
         self.classifier = nn.Linear(bert.config.hidden_size, num_classes)
         initialise_normal(self.classifier)
 

@@ -11,6 +11,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lib.dropout import Dropout
+
 
 class _Residual(nn.Module):
     """A sublayer, a norm made by `norm()`, and dropout on what the sublayer returns."""
@@ -20,7 +22,7 @@ class _Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.sublayer, self.norm = sublayer, norm()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
 
 class PostNorm(_Residual):

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.attention.multi_head import MultiHeadAttention
+from lib.dropout import Dropout
 from lib.models.configs import T5Config
 from lib.models.embeddings import TokenEmbedding
 from lib.models.encoder_decoder import EncoderDecoderModel
@@ -32,7 +33,7 @@ class T5Stack(nn.Module):
         self.bias = T5RelativeBias(heads, bidirectional=not decoder, **sizes)
         self.layers = nn.ModuleList(self.make_layer() for _ in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def make_layer(self) -> TransformerLayer:
         """Self-attention, in the decoder cross-attention, and the feed-forward network."""

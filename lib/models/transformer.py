@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lib.attention.multi_head import MultiHeadAttention
+from lib.dropout import Dropout
 from lib.models.configs import TransformerConfig
 from lib.models.embeddings import TokenEmbedding
 from lib.models.encoder_decoder import EncoderDecoderModel
@@ -67,7 +68,7 @@ class Transformer(EncoderDecoderModel):
         super().__init__()
         self.config = config
         self.tokens = TokenEmbedding(config.vocab_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.encoder = TransformerStack(config, decoder=False)
         self.decoder = TransformerStack(config, decoder=True)
         initialise_xavier(self)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lib.attention.multi_head import MultiHeadAttention
+from lib.dropout import Dropout
 from lib.models.configs import VitConfig
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_normal
@@ -62,7 +63,7 @@ class Vit(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, c.hidden_size))
         positions = torch.empty(1, num_patches + 1, c.hidden_size).normal_(std=0.02)
         self.positions = nn.Parameter(positions)
-        self.dropout = nn.Dropout(c.dropout)
+        self.dropout = Dropout(c.dropout)
         self.layers = nn.ModuleList(vit_layer(c) for _ in range(c.num_layers))
         self.norm = LayerNorm(c.hidden_size, c.eps)
         self.classifier = nn.Linear(c.hidden_size, c.vocab_size)

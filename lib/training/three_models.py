@@ -132,12 +132,20 @@ def _masked_loss(model: nn.Module, batch: Any) -> Float[Tensor, ""]:
     return F.cross_entropy(logits, batch.labels[chosen])
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Float[Tensor, ""]:
+    """Of all places, one below the other: the kernel wants the vocabulary in its last axis.
+
+    Given `logits.mT` it takes three times as long on a CPU.
+    """
+    return F.cross_entropy(logits.flatten(end_dim=1), labels.flatten())
+
+
 def _next_token_loss(model: nn.Module, batch: Any) -> Float[Tensor, ""]:
-    return F.cross_entropy(model(batch.inputs).mT, batch.labels)
+    return _cross_entropy(model(batch.inputs), batch.labels)
 
 
 def _span_loss(model: nn.Module, batch: Any) -> Float[Tensor, ""]:
-    return F.cross_entropy(model(batch.inputs, batch.decoder_inputs).mT, batch.targets)
+    return _cross_entropy(model(batch.inputs, batch.decoder_inputs), batch.targets)
 
 
 def _bert_features(model: nn.Module, ids: Tensor, mask: Bool[Tensor, "..."]) -> Tensor:

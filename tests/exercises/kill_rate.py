@@ -1,6 +1,6 @@
 """How good are the hidden tests? Seeded mistakes against them, and correct alternatives.
 
-    python -m tests.exercises.kill_rate [--messages]
+python -m tests.exercises.kill_rate [--messages]
 """
 
 import argparse

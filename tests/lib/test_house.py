@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 # `show` comes last, as it draws what all the others compute.
 LAYERS = [
     ["memory"],
-    ["masks"],
+    ["masks", "dropout"],
     ["positions"],
     ["attention", "kv_cache"],
     ["models"],

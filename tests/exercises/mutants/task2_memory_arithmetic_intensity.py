@@ -43,9 +43,9 @@ X, W, Y = '"X": rows * d_in', '"W": d_in * d_out', '"Y": rows * d_out'
 READ = 'elements["X"] + elements["W"]'
 BYTES = 'cost["bytes_read"] + cost["bytes_written"]'
 DECODE_ROWS = '"decode": batch_size}'
-MODE_CHECK = '''    if mode not in rows_of:
+MODE_CHECK = """    if mode not in rows_of:
         raise ValueError(f"mode must be one of {list(rows_of)}, got {mode!r}")
-'''
+"""
 QUERY = "query = batch_size * num_attention_heads * queries * head_dim"
 KEY = "key = batch_size * num_key_value_heads * keys * head_dim"
 SCORE = "score = batch_size * num_attention_heads * queries * keys"
@@ -74,11 +74,11 @@ A_BATCH = (
 A_FUSED = '"fused_prefill_long": math.inf'
 ONE_KEY = "one_key = num_key_value_heads * head_dim + num_attention_heads"
 SIDES = '"compute" if value >= ridge else "memory"'
-A_COSTS = '''        batch_size=batch_size,
+A_COSTS = """        batch_size=batch_size,
         num_attention_heads=num_attention_heads,
         num_key_value_heads=num_key_value_heads,
         queries=queries_of[mode],
-        keys=seq_len,'''
+        keys=seq_len,"""
 
 MISTAKES = {
     "linear_elements": [
@@ -112,8 +112,11 @@ MISTAKES = {
         ("multiply by bytes_per_element", 'bytes_per_element * elements["Y"]', 'elements["Y"]'),
         ("whatever bytes_per_element is", f"bytes_per_element * ({READ})", f"2 * ({READ})"),
         ("these are bits", f"bytes_per_element * ({READ})", f"8 * bytes_per_element * ({READ})"),
-        ("leaves out the weights W; these are elements", f"bytes_per_element * ({READ})",
-         'elements["X"]'),
+        (
+            "leaves out the weights W; these are elements",
+            f"bytes_per_element * ({READ})",
+            'elements["X"]',
+        ),
         ("multiply-add as one FLOP", "2 * rows * d_in * d_out", "rows * d_in * d_out"),
         ("4 FLOPs", "2 * rows * d_in * d_out", "4 * rows * d_in * d_out"),
         ("not depend on bytes_per_element", "2 * rows", "2 * bytes_per_element * rows"),
@@ -122,14 +125,18 @@ MISTAKES = {
         ("d_out is missing", "2 * rows * d_in * d_out", "2 * rows * d_in"),
         ("rows is missing", "2 * rows * d_in * d_out", "2 * d_in * d_out"),
         ("added to zero", "2 * rows * d_in * d_out", "rows * d_out * (2 * d_in - 1)"),
-        ("changed places", None, """
+        (
+            "changed places",
+            None,
+            """
 def linear_cost(*, rows, d_in, d_out, bytes_per_element):
     return {
         "bytes_read": bytes_per_element * rows * d_out,
         "bytes_written": bytes_per_element * (rows * d_in + d_in * d_out),
         "flops": 2 * rows * d_in * d_out,
     }
-"""),
+""",
+        ),
         ("lacks 'bytes_written'", '"bytes_written"', '"bytes_wrote"'),
         ("of type str", "2 * rows * d_in * d_out", 'f"{2 * rows * d_in * d_out}"'),
         ("raised TypeError", "def linear_cost(*, rows,", "def linear_cost(*, tokens,"),
@@ -138,60 +145,96 @@ def linear_cost(*, rows, d_in, d_out, bytes_per_element):
     "linear_intensity": [
         ("b rows, not b t", DECODE_ROWS, '"decode": batch_size * seq_len}'),
         ("all tokens through at once", "batch_size * seq_len", "batch_size"),
-        ("training's forward pass is prefill's", '"train": batch_size * seq_len',
-         '"train": batch_size'),
-        ("the batch is missing", None, """
+        (
+            "training's forward pass is prefill's",
+            '"train": batch_size * seq_len',
+            '"train": batch_size',
+        ),
+        (
+            "the batch is missing",
+            None,
+            """
 def linear_intensity(*, mode, batch_size, seq_len, d_in, d_out, bytes_per_element):
     if mode not in ("train", "prefill", "decode"):
         raise ValueError(mode)
     n = 1 if mode == "decode" else seq_len
     return 2 / bytes_per_element / (1 / n + 1 / d_in + 1 / d_out)
-"""),
+""",
+        ),
         ("for each of the b sequences", DECODE_ROWS, '"decode": 1}'),
         ("not the t tokens so far", DECODE_ROWS, '"decode": seq_len}'),
         ("not b + t", "batch_size * seq_len", "(batch_size + seq_len)"),
         ("upside down", f'cost["flops"] / ({BYTES})', f'({BYTES}) / cost["flops"]'),
         ("one FLOP", 'cost["flops"] /', 'cost["flops"] / 2 /'),
         ("FLOPs per element", "bytes_per_element=bytes_per_element", "bytes_per_element=1"),
-        ("whatever bytes_per_element is", "bytes_per_element=bytes_per_element",
-         "bytes_per_element=2"),
+        (
+            "whatever bytes_per_element is",
+            "bytes_per_element=bytes_per_element",
+            "bytes_per_element=2",
+        ),
         ("leaves out the output Y", BYTES, 'cost["bytes_read"]'),
         ("leaves out the input X and the weights W", BYTES, 'cost["bytes_written"]'),
-        ("leaves out the weights W", None, """
+        (
+            "leaves out the weights W",
+            None,
+            """
 def linear_intensity(*, mode, batch_size, seq_len, d_in, d_out, bytes_per_element):
     if mode not in ("train", "prefill", "decode"):
         raise ValueError(mode)
     n = batch_size * (1 if mode == "decode" else seq_len)
     return 2 * n * d_in * d_out / (bytes_per_element * n * (d_in + d_out))
-"""),
+""",
+        ),
         ("is rounded", 'cost["flops"] /', 'cost["flops"] //'),
         ("raises ValueError", MODE_CHECK, '    mode = mode if mode in rows_of else "decode"\n'),
         ("raises ValueError", MODE_CHECK, ""),
         ("raised ValueError", '"train": batch_size * seq_len, ', ""),
         ("A Python int or float", 'return cost["flops"]', 'return mode, cost["flops"]'),
-        ("of type Everything", None, EVERYTHING + """
+        (
+            "of type Everything",
+            None,
+            EVERYTHING
+            + """
 def linear_intensity(*, mode, **sizes):
     if mode not in ("train", "prefill", "decode"):
         raise ValueError(mode)
     return Everything()
-"""),
-        ("expected", None, AGREEABLE + """
+""",
+        ),
+        (
+            "expected",
+            None,
+            AGREEABLE
+            + """
 def linear_intensity(*, mode, **sizes):
     if mode not in ("train", "prefill", "decode"):
         raise ValueError(mode)
     return Agreeable(3.0)
-"""),
+""",
+        ),
     ],
     "attention_elements": [
-        ("grows with the attention heads", KEY,
-         "key = batch_size * num_attention_heads * keys * head_dim"),
-        ("grows with the attention heads", ELEMENTS, ELEMENTS.replace(
-            '"V": key', '"V": key * num_attention_heads // num_key_value_heads')),
-        ("the size of a group", KEY, "key = batch_size * (num_attention_heads "
-         "// num_key_value_heads) * keys * head_dim"),
+        (
+            "grows with the attention heads",
+            KEY,
+            "key = batch_size * num_attention_heads * keys * head_dim",
+        ),
+        (
+            "grows with the attention heads",
+            ELEMENTS,
+            ELEMENTS.replace('"V": key', '"V": key * num_attention_heads // num_key_value_heads'),
+        ),
+        (
+            "the size of a group",
+            KEY,
+            "key = batch_size * (num_attention_heads // num_key_value_heads) * keys * head_dim",
+        ),
         ("not one", KEY, "key = batch_size * keys * head_dim"),
-        ("so has the output", QUERY,
-         "query = batch_size * num_key_value_heads * queries * head_dim"),
+        (
+            "so has the output",
+            QUERY,
+            "query = batch_size * num_key_value_heads * queries * head_dim",
+        ),
         ("its own scores", SCORE, "score = batch_size * num_key_value_heads * queries * keys"),
         ("the batch is missing", SCORE, "score = num_attention_heads * queries * keys"),
         ("the batch is missing", KEY, "key = num_key_value_heads * keys * head_dim"),
@@ -206,8 +249,11 @@ def linear_intensity(*, mode, **sizes):
         ("causal mask", SCORE, f"{SCORE} / 2"),
         ("count each once", '"K": key', '"K": 2 * key'),
         ("lacks 'P'", '"P": score, ', ""),
-        ("so has the output", '"O": query',
-         '"O": query * num_key_value_heads // num_attention_heads'),
+        (
+            "so has the output",
+            '"O": query',
+            '"O": query * num_key_value_heads // num_attention_heads',
+        ),
     ],
     "attention_costs": [
         ("leaves out the keys K", SCORES_LINE, SCORES_LINE.replace("QK", "Q")),
@@ -227,57 +273,112 @@ def linear_intensity(*, mode, **sizes):
         ("not 4", PRODUCT, PRODUCT.replace("2 * ", "4 * ")),
         ("sums head_dim products", PRODUCT, 'product = 2 * elements["S"]'),
         ("not depend on bytes_per_element", PRODUCT, f"{PRODUCT} * bytes_per_element"),
-        ("num_key_value_heads, each read once", "num_key_value_heads=num_key_value_heads",
-         "num_key_value_heads=num_attention_heads"),
+        (
+            "num_key_value_heads, each read once",
+            "num_key_value_heads=num_key_value_heads",
+            "num_key_value_heads=num_attention_heads",
+        ),
         ("not one", "num_key_value_heads=num_key_value_heads", "num_key_value_heads=1"),
-        ("its own scores", PRODUCT,
-         f"{PRODUCT} * num_key_value_heads // num_attention_heads"),
+        ("its own scores", PRODUCT, f"{PRODUCT} * num_key_value_heads // num_attention_heads"),
         ("the batch is missing", PRODUCT, f"{PRODUCT} // batch_size"),
         ("causal mask", PRODUCT, f"{PRODUCT} / 2\n    elements['S'] /= 2"),
-        ("on the chip", SOFTMAX_LINE, '"softmax": {"bytes_read": 0, "bytes_written": 0, '
-         '"flops": 5 * elements["S"]}'),
-        ("changed places", SCORES_LINE, '"scores": {"bytes_read": bytes_per_element * '
-         'elements["S"], "bytes_written": bytes_per_element * (elements["Q"] + elements["K"]), '
-         '"flops": product}'),
+        (
+            "on the chip",
+            SOFTMAX_LINE,
+            '"softmax": {"bytes_read": 0, "bytes_written": 0, "flops": 5 * elements["S"]}',
+        ),
+        (
+            "changed places",
+            SCORES_LINE,
+            '"scores": {"bytes_read": bytes_per_element * '
+            'elements["S"], "bytes_written": bytes_per_element * (elements["Q"] + elements["K"]), '
+            '"flops": product}',
+        ),
         ("not keys x keys", PRODUCT, f"{PRODUCT} * keys // queries"),
         ("lacks 'weighted_sum'", '"weighted_sum"', '"weighted sum"'),
         ("'softmax': ", SOFTMAX_LINE, '"softmax": 5 * elements["S"]'),
     ],
     "attention_intensity": [
         ("one query per sequence, not t", '"decode": 1}', '"decode": seq_len}'),
-        ("t queries per sequence, not one", '"train": seq_len, "prefill": seq_len',
-         '"train": 1, "prefill": 1'),
+        (
+            "t queries per sequence, not one",
+            '"train": seq_len, "prefill": seq_len',
+            '"train": 1, "prefill": 1',
+        ),
         ("training's forward pass is prefill's", '"train": seq_len', '"train": 1'),
         ("not itself alone", "keys=seq_len", "keys=queries_of[mode]"),
         ("not one more", "keys=seq_len", 'keys=seq_len + (mode == "decode")'),
         ("not one fewer", "keys=seq_len", 'keys=seq_len - (mode == "decode")'),
-        ("num_key_value_heads, each read once", "num_key_value_heads=num_key_value_heads",
-         "num_key_value_heads=num_attention_heads"),
-        ("do not add up", RATIOS, """ratios = {name: flops[name] / moved[name] for name in flops}
-    return {**ratios, "together": sum(ratios.values()) - ratios["together"]}"""),
-        ("mean of the intensities", RATIOS, """ratios = {n: flops[n] / moved[n] for n in flops}
-    return {**ratios, "together": (sum(ratios.values()) - ratios["together"]) / 3}"""),
-        ("the lowest of the three", RATIOS, """ratios = {n: flops[n] / moved[n] for n in costs}
-    return {**ratios, "together": min(ratios.values())}"""),
-        ("the highest of the three", RATIOS, """ratios = {n: flops[n] / moved[n] for n in costs}
-    return {**ratios, "together": max(ratios.values())}"""),
-        ("FLOPs of the softmax are missing", TOGETHER,
-         f'{TOGETHER}\n    flops["together"] -= flops["softmax"]'),
-        ("bytes of the softmax are missing", TOGETHER,
-         f'{TOGETHER}\n    moved["together"] -= moved["softmax"]'),
-        ("its FLOPs and its bytes", TOGETHER, f'{TOGETHER}\n    '
-         'flops["together"] -= flops["softmax"]\n    moved["together"] -= moved["softmax"]'),
-        ("on the chip", TOGETHER, f'{TOGETHER}\n    moved["together"] = moved["scores"] + '
-         'moved["weighted_sum"] - moved["softmax"]'),
+        (
+            "num_key_value_heads, each read once",
+            "num_key_value_heads=num_key_value_heads",
+            "num_key_value_heads=num_attention_heads",
+        ),
+        (
+            "do not add up",
+            RATIOS,
+            """ratios = {name: flops[name] / moved[name] for name in flops}
+    return {**ratios, "together": sum(ratios.values()) - ratios["together"]}""",
+        ),
+        (
+            "mean of the intensities",
+            RATIOS,
+            """ratios = {n: flops[n] / moved[n] for n in flops}
+    return {**ratios, "together": (sum(ratios.values()) - ratios["together"]) / 3}""",
+        ),
+        (
+            "the lowest of the three",
+            RATIOS,
+            """ratios = {n: flops[n] / moved[n] for n in costs}
+    return {**ratios, "together": min(ratios.values())}""",
+        ),
+        (
+            "the highest of the three",
+            RATIOS,
+            """ratios = {n: flops[n] / moved[n] for n in costs}
+    return {**ratios, "together": max(ratios.values())}""",
+        ),
+        (
+            "FLOPs of the softmax are missing",
+            TOGETHER,
+            f'{TOGETHER}\n    flops["together"] -= flops["softmax"]',
+        ),
+        (
+            "bytes of the softmax are missing",
+            TOGETHER,
+            f'{TOGETHER}\n    moved["together"] -= moved["softmax"]',
+        ),
+        (
+            "its FLOPs and its bytes",
+            TOGETHER,
+            f"{TOGETHER}\n    "
+            'flops["together"] -= flops["softmax"]\n    moved["together"] -= moved["softmax"]',
+        ),
+        (
+            "on the chip",
+            TOGETHER,
+            f'{TOGETHER}\n    moved["together"] = moved["scores"] + '
+            'moved["weighted_sum"] - moved["softmax"]',
+        ),
         ("upside down", RATIOS, "return {name: moved[name] / flops[name] for name in flops}"),
-        ("leaves out the scores S", 'cost["bytes_read"] + cost["bytes_written"]',
-         'cost["bytes_read"]'),
+        (
+            "leaves out the scores S",
+            'cost["bytes_read"] + cost["bytes_written"]',
+            'cost["bytes_read"]',
+        ),
         ("FLOPs per element", "bytes_per_element=bytes_per_element", "bytes_per_element=1"),
-        ("whatever bytes_per_element is", "bytes_per_element=bytes_per_element",
-         "bytes_per_element=2"),
-        ("raises ValueError", '''    if mode not in queries_of:
+        (
+            "whatever bytes_per_element is",
+            "bytes_per_element=bytes_per_element",
+            "bytes_per_element=2",
+        ),
+        (
+            "raises ValueError",
+            """    if mode not in queries_of:
         raise ValueError(f"mode must be one of {list(queries_of)}, got {mode!r}")
-''', ""),
+""",
+            "",
+        ),
         ("one FLOP", 'cost["flops"] for', 'cost["flops"] / 2 for'),
         ("of type Everything", RATIOS, "return {name: Everything() for name in flops}"),
         ("lacks 'together'", f"    {TOGETHER}\n", ""),
@@ -288,71 +389,120 @@ def linear_intensity(*, mode, **sizes):
         ("not the faster", SECONDS, "seconds = min(computing, moving)"),
         ("only the FLOPs are counted", SECONDS, "seconds = computing"),
         ("only the bytes are counted", SECONDS, "seconds = moving"),
-        ("not the other way round", "flops / peak_flops, bytes_moved / bandwidth",
-         "flops / bandwidth, bytes_moved / peak_flops"),
+        (
+            "not the other way round",
+            "flops / peak_flops, bytes_moved / bandwidth",
+            "flops / bandwidth, bytes_moved / peak_flops",
+        ),
         ("milliseconds", '"seconds": seconds', '"seconds": 1000 * seconds'),
         ("microseconds", '"seconds": seconds', '"seconds": 1e6 * seconds'),
-        ("not speed divided by work", '"seconds": seconds',
-         '"seconds": max(1 / computing, 1 / moving)'),
+        (
+            "not speed divided by work",
+            '"seconds": seconds',
+            '"seconds": max(1 / computing, 1 / moving)',
+        ),
         ("changed places", BOUND, BOUND.replace(">=", "<")),
         ("at the ridge", BOUND, BOUND.replace(">=", ">")),
         ("not with 1", BOUND, '"bound": "compute" if flops >= bytes_moved else "memory"'),
-        ("the words are", BOUND, '"bound": "compute-bound" if computing >= moving '
-         'else "memory-bound"'),
-        ("in small letters", BOUND, BOUND.replace('compute"', 'COMPUTE"').replace(
-            '"memory"', '"MEMORY"')),
+        (
+            "the words are",
+            BOUND,
+            '"bound": "compute-bound" if computing >= moving else "memory-bound"',
+        ),
+        (
+            "in small letters",
+            BOUND,
+            BOUND.replace('compute"', 'COMPUTE"').replace('"memory"', '"MEMORY"'),
+        ),
         ("A string is expected", BOUND, '"bound": computing >= moving'),
         ("only where it is compute-bound", SPEED, '"flops_per_second": peak_flops'),
-        ("reaches the peak and not more", SPEED,
-         '"flops_per_second": flops / bytes_moved * bandwidth'),
+        (
+            "reaches the peak and not more",
+            SPEED,
+            '"flops_per_second": flops / bytes_moved * bandwidth',
+        ),
         ("slanted roof", SPEED, '"flops_per_second": flops / bytes_moved * peak_flops'),
-        ("the lower one counts", SPEED,
-         '"flops_per_second": max(peak_flops, flops / bytes_moved * bandwidth)'),
+        (
+            "the lower one counts",
+            SPEED,
+            '"flops_per_second": max(peak_flops, flops / bytes_moved * bandwidth)',
+        ),
         ("that is the intensity", SPEED, '"flops_per_second": flops / bytes_moved'),
         ("share of the peak", SPEED, '"flops_per_second": flops / seconds / peak_flops'),
         ("bytes per second", SPEED, '"flops_per_second": bytes_moved / seconds'),
         ("lacks 'bound'", f"        {BOUND},\n", ""),
     ],
     "sequence_time": [
-        ("adding all FLOPs and all bytes first", None, """
+        (
+            "adding all FLOPs and all bytes first",
+            None,
+            """
 def sequence_time(*, operators, peak_flops, bandwidth):
     computing = sum(f for f, _ in operators) / peak_flops
     moving = sum(m for _, m in operators) / bandwidth
     seconds = float(max(computing, moving))
     return {"seconds": seconds, "memory_bound_share": float(moving > computing)}
-"""),
-        ("do not take the longest", "float(seconds)",
-         'float(max((r["seconds"] for r in results), default=0))'),
-        ("take the slower, not the sum", None, """
+""",
+        ),
+        (
+            "do not take the longest",
+            "float(seconds)",
+            'float(max((r["seconds"] for r in results), default=0))',
+        ),
+        (
+            "take the slower, not the sum",
+            None,
+            """
 def sequence_time(*, operators, peak_flops, bandwidth):
     times = [(f / peak_flops, m / bandwidth) for f, m in operators]
     seconds = float(sum(c + m for c, m in times))
     waiting = sum(c + m for c, m in times if m > c)
     return {"seconds": seconds, "memory_bound_share": waiting / seconds if seconds else 0.0}
-"""),
-        ("only the time for computing", "float(seconds)",
-         "sum(f for f, _ in operators) / peak_flops"),
+""",
+        ),
+        (
+            "only the time for computing",
+            "float(seconds)",
+            "sum(f for f, _ in operators) / peak_flops",
+        ),
         ("only the time for moving", "float(seconds)", "sum(m for _, m in operators) / bandwidth"),
         ("that is the mean", "float(seconds)", "seconds / max(len(results), 1)"),
-        ("not the faster", "float(seconds)",
-         "float(sum(min(f / peak_flops, m / bandwidth) for f, m in operators))"),
+        (
+            "not the faster",
+            "float(seconds)",
+            "float(sum(min(f / peak_flops, m / bandwidth) for f, m in operators))",
+        ),
         ("milliseconds", "float(seconds)", "1000.0 * seconds"),
-        ("share of the operators", SHARE,
-         'share = sum(r["bound"] == "memory" for r in results) / max(len(results), 1)'),
-        ("share of the bytes", SHARE, 'share = sum(m for f, m in operators if '
-         "m / bandwidth > f / peak_flops) / max(sum(m for _, m in operators), 1)"),
+        (
+            "share of the operators",
+            SHARE,
+            'share = sum(r["bound"] == "memory" for r in results) / max(len(results), 1)',
+        ),
+        (
+            "share of the bytes",
+            SHARE,
+            "share = sum(m for f, m in operators if "
+            "m / bandwidth > f / peak_flops) / max(sum(m for _, m in operators), 1)",
+        ),
         ("compute-bound operators", WAITING, WAITING.replace("memory", "compute")),
         ("divide the memory-bound ones", SHARE, "share = waiting"),
         ("percentage", SHARE, SHARE.replace("waiting /", "100 * waiting /")),
-        ("count whole operators", SHARE,
-         "share = sum(m for _, m in operators) / bandwidth / seconds if seconds else 0.0"),
-        ("at the ridge", None, """
+        (
+            "count whole operators",
+            SHARE,
+            "share = sum(m for _, m in operators) / bandwidth / seconds if seconds else 0.0",
+        ),
+        (
+            "at the ridge",
+            None,
+            """
 def sequence_time(*, operators, peak_flops, bandwidth):
     times = [(f / peak_flops, m / bandwidth) for f, m in operators]
     seconds = float(sum(map(max, times)))
     waiting = sum(m for c, m in times if m >= c)
     return {"seconds": seconds, "memory_bound_share": waiting / seconds if seconds else 0.0}
-"""),
+""",
+        ),
         ("last operator is missing", "in operators", "in operators[:-1]"),
         ("first operator is missing", "in operators", "in operators[1:]"),
         ("raised ZeroDivisionError", SHARE, "share = waiting / seconds"),
@@ -379,8 +529,11 @@ def sequence_time(*, operators, peak_flops, bandwidth):
         ("not -1", ROUNDED, ROUNDED.replace("math.inf", "-1")),
         ("None", ROUNDED, ROUNDED.replace("math.inf", "None")),
         ("gives up", ROUNDED, "return math.inf"),
-        ("finite number is expected", ROUNDED, "if reciprocal < 1 / 200:\n"
-         f"        return math.inf\n    {ROUNDED}"),
+        (
+            "finite number is expected",
+            ROUNDED,
+            f"if reciprocal < 1 / 200:\n        return math.inf\n    {ROUNDED}",
+        ),
     ],
     "linear_limits": [
         ("X and Y dominate, and each of their elements", LONG, '"prefill_long": math.inf'),
@@ -389,10 +542,18 @@ def sequence_time(*, operators, peak_flops, bandwidth):
         ("the rows grow", LONG, '"prefill_long": 2 * batch_size / bytes_per_element'),
         ("the rows grow", LARGE, '"decode_large_batch": 2 * batch_size / bytes_per_element'),
         ("the matrix grows", WIDE, '"decode_wide": hidden_size / bytes_per_element'),
-        ("at these sizes", WIDE, '"decode_wide": 2 * batch_size * hidden_size / '
-         "(bytes_per_element * (2 * batch_size + hidden_size))"),
-        ("at these sizes", LARGE, '"decode_large_batch": 2 * batch_size * hidden_size / '
-         "(bytes_per_element * (2 * batch_size + hidden_size))"),
+        (
+            "at these sizes",
+            WIDE,
+            '"decode_wide": 2 * batch_size * hidden_size / '
+            "(bytes_per_element * (2 * batch_size + hidden_size))",
+        ),
+        (
+            "at these sizes",
+            LARGE,
+            '"decode_large_batch": 2 * batch_size * hidden_size / '
+            "(bytes_per_element * (2 * batch_size + hidden_size))",
+        ),
         ("does not vanish", LONG, '"prefill_long": 0'),
         ("leaves out", LONG, LONG.replace("hidden_size", "2 * hidden_size")),
         ("the batch is missing", WIDE, '"decode_wide": 2 / bytes_per_element'),
@@ -408,25 +569,45 @@ def sequence_time(*, operators, peak_flops, bandwidth):
         ("serves only h multiply-adds", A_LONG, '"prefill_long": math.inf'),
         ("brings its own bytes", A_DECODE, '"decode_long": math.inf'),
         ("keys of its own", A_BATCH, '"decode_large_batch": math.inf'),
-        ("num_key_value_heads is missing", ONE_KEY,
-         "one_key = num_attention_heads * head_dim + num_attention_heads"),
-        ("groups do not enter", A_LONG, '"prefill_long": 2 * head_dim * num_attention_heads '
-         "/ num_key_value_heads / bytes_per_element"),
+        (
+            "num_key_value_heads is missing",
+            ONE_KEY,
+            "one_key = num_attention_heads * head_dim + num_attention_heads",
+        ),
+        (
+            "groups do not enter",
+            A_LONG,
+            '"prefill_long": 2 * head_dim * num_attention_heads '
+            "/ num_key_value_heads / bytes_per_element",
+        ),
         ("intensity at this t", A_DECODE, A_BATCH.replace("decode_large_batch", "decode_long")),
-        ("intensity at this t", A_LONG, '"prefill_long": flops * seq_len / (bytes_per_element * '
-         "(queries + num_key_value_heads * head_dim + num_attention_heads * seq_len))"),
+        (
+            "intensity at this t",
+            A_LONG,
+            '"prefill_long": flops * seq_len / (bytes_per_element * '
+            "(queries + num_key_value_heads * head_dim + num_attention_heads * seq_len))",
+        ),
         ("here t stays", A_BATCH, '"decode_large_batch": flops / (bytes_per_element * one_key)'),
-        ("that is the limit of prefill", A_DECODE,
-         '"decode_long": 2 * head_dim / bytes_per_element'),
+        (
+            "that is the limit of prefill",
+            A_DECODE,
+            '"decode_long": 2 * head_dim / bytes_per_element',
+        ),
         ("it cancels", A_BATCH, A_BATCH.replace("flops *", "batch_size * flops *")),
         ("leaves out the scores S", ONE_KEY, "one_key = num_key_value_heads * head_dim"),
-        ("leaves out the scores S", A_DECODE, '"decode_long": 2 * num_attention_heads / '
-         "num_key_value_heads / bytes_per_element"),
+        (
+            "leaves out the scores S",
+            A_DECODE,
+            '"decode_long": 2 * num_attention_heads / num_key_value_heads / bytes_per_element',
+        ),
         ("a group of query heads shares them", A_DECODE, '"decode_long": 2 / bytes_per_element'),
         ("here t stays", A_BATCH, A_BATCH.replace("queries + ", "0 + ")),
         ("leaves out the keys K", ONE_KEY, "one_key = num_attention_heads"),
-        ("nothing of size t x t", A_FUSED, '"fused_prefill_long": 2 * head_dim '
-         "/ bytes_per_element"),
+        (
+            "nothing of size t x t",
+            A_FUSED,
+            '"fused_prefill_long": 2 * head_dim / bytes_per_element',
+        ),
         ("FLOPs grow at least as fast", A_FUSED, '"fused_prefill_long": 0'),
         ("intensity at this t", A_FUSED, '"fused_prefill_long": seq_len / bytes_per_element'),
         ("one FLOP", "flops = 2 *", "flops ="),
@@ -439,40 +620,62 @@ def sequence_time(*, operators, peak_flops, bandwidth):
     "bounds": [
         ("changed places", SIDES, SIDES.replace(">=", "<")),
         ("ridge is upside down", "peak_flops / bandwidth", "bandwidth / peak_flops"),
-        ("not with one fixed number", "ridge = peak_flops / bandwidth",
-         "ridge = 312e12 / 2.039e12"),
-        ("not only on mode and operator", None, """
+        (
+            "not with one fixed number",
+            "ridge = peak_flops / bandwidth",
+            "ridge = 312e12 / 2.039e12",
+        ),
+        (
+            "not only on mode and operator",
+            None,
+            """
 def bounds(*, mode, **sizes):
     maps = dict.fromkeys(["query", "key", "value", "output", "up", "down"], "compute")
     kernels = dict.fromkeys(["scores", "softmax", "weighted_sum"], "memory")
     return dict.fromkeys({**maps, **kernels}, "memory") if mode == "decode" else {**maps, **kernels}
-"""),
+""",
+        ),
         ("one token per sequence", '"mode": mode', '"mode": "prefill"'),
         ("all t tokens", '"mode": mode', '"mode": "decode"'),
         ("prefill's", '"mode": mode', '"mode": "decode" if mode == "train" else mode'),
         ("the batch is missing", '"batch_size": batch_size', '"batch_size": 1'),
-        ("with grouped-query attention", "num_key_value_heads=num_key_value_heads",
-         "num_key_value_heads=num_attention_heads"),
+        (
+            "with grouped-query attention",
+            "num_key_value_heads=num_key_value_heads",
+            "num_key_value_heads=num_attention_heads",
+        ),
         ("narrower than the queries", '"key": (hidden_size, key)', '"key": (hidden_size, query)'),
-        ("not to d", '"value": (hidden_size, key)',
-         '"value": (hidden_size, hidden_size)'),
+        ("not to d", '"value": (hidden_size, key)', '"value": (hidden_size, hidden_size)'),
         ("may differ", '"query": (hidden_size, query)', '"query": (hidden_size, hidden_size)'),
         ("may differ", '"output": (query, hidden_size)', '"output": (query, query)'),
-        ("not always 4 d", '"up": (hidden_size, intermediate_size)',
-         '"up": (hidden_size, 4 * hidden_size)'),
+        (
+            "not always 4 d",
+            '"up": (hidden_size, intermediate_size)',
+            '"up": (hidden_size, 4 * hidden_size)',
+        ),
         ("not d", '"down": (intermediate_size, hidden_size)', '"down": (hidden_size, hidden_size)'),
-        ("whatever bytes_per_element is", '= bytes_per_element', "= 2"),
+        ("whatever bytes_per_element is", "= bytes_per_element", "= 2"),
         ("one FLOP", "ridge = peak_flops", "ridge = 2 * peak_flops"),
-        ("two elements", "intensities |= ", 'attention["softmax"] = 1 / (2 * bytes_per_element)\n'
-         "    intensities |= "),
-        ("where the ridge is low", 'for name, value in intensities.items()}',
-         'for name, value in intensities.items()} | {"softmax": "memory"}'),
-        ("on the chip", "intensities |= ", 'moved = 2 * bytes_per_element * batch_size * head_dim\n'
-         '    rows = 1 if mode == "decode" else seq_len\n'
-         "    moved *= num_attention_heads * rows + num_key_value_heads * seq_len\n"
-         "    scores = batch_size * num_attention_heads * rows * seq_len\n"
-         "    attention = dict.fromkeys(attention, scores * (4 * head_dim + 5) / moved)\n"
-         "    intensities |= "),
+        (
+            "two elements",
+            "intensities |= ",
+            'attention["softmax"] = 1 / (2 * bytes_per_element)\n    intensities |= ',
+        ),
+        (
+            "where the ridge is low",
+            "for name, value in intensities.items()}",
+            'for name, value in intensities.items()} | {"softmax": "memory"}',
+        ),
+        (
+            "on the chip",
+            "intensities |= ",
+            "moved = 2 * bytes_per_element * batch_size * head_dim\n"
+            '    rows = 1 if mode == "decode" else seq_len\n'
+            "    moved *= num_attention_heads * rows + num_key_value_heads * seq_len\n"
+            "    scores = batch_size * num_attention_heads * rows * seq_len\n"
+            "    attention = dict.fromkeys(attention, scores * (4 * head_dim + 5) / moved)\n"
+            "    intensities |= ",
+        ),
         ("lacks 'softmax'", ', "softmax", "weighted_sum"', ', "weighted_sum"'),
         ("of type bool", SIDES, "value >= ridge"),
     ],

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from torch.nn import functional as F
 
-from lib.attention.attend import attend, attend_loop, drop_weights, masked_softmax
+from lib.attention.attend import attend, attend_loop, masked_softmax
 from lib.attention.dot_product import (
     fused_dot_product_attention,
     intersect,
@@ -115,16 +115,6 @@ def test_dropout_leaves_the_average_what_it_was_in_expectation():
     assert torch.equal(weights, whole.expand_as(many))
     assert not torch.allclose(output[0], expected)
     torch.testing.assert_close(output.mean(dim=0), expected, atol=0.02, rtol=0)
-
-
-def test_dropout_leaves_out_the_share_it_says():
-    weights = torch.full((200, 200), 0.5)
-    dropped = drop_weights(weights, 0.25, Draw().generator)
-    assert dropped.unique().tolist() == [0, pytest.approx(0.5 / 0.75)]
-    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
-    again, other = (drop_weights(weights, 0.25, Draw(seed).generator) for seed in (0, 1))
-    assert torch.equal(dropped, again) and not torch.equal(dropped, other)
-    assert drop_weights(weights, 0.0) is weights
 
 
 def test_masks_intersect():

@@ -352,9 +352,9 @@ def test_half_precision_is_as_exact_as_torchs_own_kernel(dtype):
 def test_the_fast_form_keeps_its_digits_in_float32():
     q, k, v = torch.randn(3, 2, 700, 64)
     expected = scaled_dot_product_attention(q.double(), k.double(), v.double(), causal(700))
-    error = (tiled_attention(q, k, v, is_causal=True) - expected).abs().max()
+    ours = tiled_attention(q, k, v, is_causal=True) - expected
     theirs = functional.scaled_dot_product_attention(q, k, v, is_causal=True) - expected
-    assert error < 2 * theirs.abs().max() + 1e-7
+    assert ours.norm() < 1.2 * theirs.norm()
 
 
 def test_bad_input_is_named(import_unchecked):

@@ -24,7 +24,7 @@ def test_it_learns_to_count():
     schedule = partial(warmup_linear, peak=1e-2, warmup_steps=10, total_steps=80)
     curve = train(run, counting_loss, steps=80, schedule=schedule)
     losses = smoothed_losses(curve, 10)
-    assert losses[9] > 2.5 and losses[-1] < 0.3
+    assert losses[9] > 2.5 and losses[-1] < 0.35
     assert [record.step for record in curve] == list(range(1, 81))
     assert [record.learning_rate for record in curve] == [schedule(s) for s in range(1, 81)]
     assert curve is run.curve and run.step == 80
