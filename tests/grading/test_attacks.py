@@ -89,7 +89,7 @@ def test_the_table_in_the_book_is_that_of_the_run_on_both_graders():
     rows = json.loads(RESULTS.read_text())["attacks"]
     ran = {(row["family"], row["name"]) for row in rows if row["family"] != "controls"}
     every = {(attack.family, attack.name) for attack in [*ATTACKS, *FILE_ATTACKS]}
-    assert ran <= every and len(ran) > 0.9 * len(every)
+    assert ran == every
     assert "\n".join(table(rows)) in (ROOT / "chapters/back/grading.md").read_text()
     controls = {row["name"]: row["points"] for row in rows if row["family"] == "controls"}
     assert controls == {"right": 10.0, "wrong": 0.0}
