@@ -18,11 +18,16 @@ from lib.data.gguf_checkpoint import read_gguf
 from lib.data.packages import import_optional, installed_file
 from lib.models.bert import Bert
 from lib.models.configs import Config
-from lib.models.heads import BertForPreTraining
+from lib.models.heads import (
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 from lib.models.hugging_face import from_hugging_face
 from lib.models.llama import Llama
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+WEIGHTS = "model.safetensors"
+FILES = ("config.json", WEIGHTS, "tokenizer.json")
 """What is read of a folder. The tokenizer may be missing."""
 
 Loaded = tuple[nn.Module, Any]
@@ -46,9 +51,10 @@ def load(name: str | Path, dtype: torch.dtype = torch.float32) -> Loaded:
 
     `name` is one of `PACKAGED` (all-MiniLM-L6-v2, SmolLM2-135M), a folder in Hugging Face's layout,
     or a name on the Hub such as gpt2, bert-base-uncased or t5-small: from huggingface_hub's cache,
-    or downloaded. Architectures: BERT, GPT-2, T5, LLaMA, ViT. A BERT with its pre-training heads
-    comes as `BertForPreTraining`. The tokenizer is a `tokenizers.Tokenizer`, None if there is none.
-    All weights are held in `dtype`, whatever they were stored in.
+    or downloaded. Architectures: BERT, GPT-2, T5, LLaMA, ViT. A BERT comes with the heads for
+    pre-training or for classes that the file holds, in the class of ours that has them. The
+    tokenizer is a `tokenizers.Tokenizer`, None if there is none. All weights are held in `dtype`,
+    whatever they were stored in.
 
     Raises `ModuleNotFoundError` for a package that is missing, with the command that installs it;
     `FileNotFoundError` for a missing file; `ValueError` for a damaged one, another architecture,
@@ -69,13 +75,11 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Loaded:
     """The model and the tokenizer of a folder in Hugging Face's layout, as `load` does."""
     described = _read_json(_present(folder / "config.json"))
     family, config = model_family(described), model_config(described)
-    tensors = _read_safetensors(_present(folder / "model.safetensors"))
+    tensors = _read_safetensors(_weights_file(folder))
     state = {family.todays_name(name): tensor for name, tensor in tensors.items()}
     if "shared.weight" in state:  # T5's head, where it is a copy that the file left out.
         state.setdefault("lm_head.weight", state["shared.weight"].clone())
-    make_model = family.model
-    if make_model is Bert and "cls.seq_relationship.weight" in state:
-        make_model = _bert_for_pre_training
+    make_model = _bert_with_heads(state) if family.model is Bert else family.model
     tokenizer = folder / "tokenizer.json"
     return fill(make_model, config, state, dtype), _read_tokenizer(tokenizer)
 
@@ -143,7 +147,9 @@ def _from_hub(name: str) -> Path:
         except Exception as error:  # no network, no such name, no access: of many kinds
             problem = error
         else:
-            return Path(found)
+            # The cache may hold a part: whoever read the tokenizer alone left no weights there.
+            if (Path(found) / WEIGHTS).is_file() or not only_cached:
+                return Path(found)
     raise FileNotFoundError(
         f"{name!r} is neither one of {', '.join(PACKAGED)} nor a folder, and the Hub did not give "
         f"it: {problem}"
@@ -154,6 +160,19 @@ def _present(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     return path
+
+
+def _weights_file(folder: Path) -> Path:
+    path = folder / WEIGHTS
+    others = sorted(
+        each.name for kind in ("bin", "safetensors") for each in folder.glob(f"*.{kind}")
+    )
+    if not path.is_file() and others:
+        raise FileNotFoundError(
+            f"there is no file {path}, but {', '.join(others)}; weights are read from one file in "
+            f"safetensors: write it with save_pretrained of transformers"
+        )
+    return _present(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -192,5 +211,12 @@ def _read_tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _bert_for_pre_training(config: Any) -> BertForPreTraining:
-    return BertForPreTraining(Bert(config))
+def _bert_with_heads(state: Mapping[str, Tensor]) -> Callable[[Any], nn.Module]:
+    """How to make the BERT that has the heads of this checkpoint, as far as there are any."""
+    if {"cls.seq_relationship.weight", "cls.predictions.bias"} <= state.keys():
+        return lambda config: BertForPreTraining(Bert(config))
+    if "classifier.weight" in state:
+        pools = "bert.pooler.dense.weight" in state
+        kind = BertForSequenceClassification if pools else BertForTokenClassification
+        return lambda config: kind(Bert(config), len(state["classifier.weight"]))
+    return Bert

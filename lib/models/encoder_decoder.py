@@ -46,7 +46,12 @@ class EncoderDecoderModel(nn.Module, ABC):
         """The logits of the target's next token at each place; `memory` is what `encode` returned.
 
         `memory_mask` hides the input's padding. With `caches`, `ids` are the new tokens.
+        Raises `ValueError` if the two are not of as many sequences.
         """
+        if memory and len(memory[0][0]) != len(ids):
+            raise ValueError(
+                f"{len(ids)} targets cannot look at {len(memory[0][0])} inputs: one for each"
+            )
         hidden = self.embed(ids, caches)
         hidden = self.decoder(hidden, caches=caches, cross=memory, cross_mask=memory_mask)
         return self.logits(hidden)

@@ -5,6 +5,7 @@ query, key and value in one matrix) or is stored the other way round (GPT-2's ma
 says so. Written for transformers 5.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ from lib.models.vit import Vit
 StateDict = dict[str, Tensor]
 
 PREFIXES = ("bert.", "albert.", "electra.", "transformer.", "model.", "vit.")
+NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,24 @@ def entries(model: nn.Module) -> list[Entry]:
 
 
 def from_hugging_face(state: Mapping[str, Tensor], model: nn.Module) -> StateDict:
-    """A state dict for `model` out of their tensors; those it has no place for are left out.
+    """A state dict for `model` out of their tensors; heads it has no place for are left out.
 
     The name of the part that their models with heads wrap (`bert.`, `transformer.`) may be there or
-    not. Raises `ValueError` that names what is missing or has another shape.
+    not. Raises `ValueError` that names what is missing, has another shape, or belongs to a layer
+    that `model` does not have.
     """
-    ours = {}
+    ours, used = {}, set()
     for entry in entries(model):
-        ours |= entry.split(_find(state, entry.theirs))
+        name = _find(state, entry.theirs)
+        try:
+            ours |= entry.split(state[name])
+        except (RuntimeError, ValueError):
+            raise ValueError(
+                f"{name} of the shape {tuple(state[name].shape)} in the checkpoint cannot be made "
+                f"into {', '.join(entry.ours)}"
+            ) from None
+        used.add(name)
+    _check_layers(state, used)
     for name, parameter in model.state_dict().items():
         if name in ours and ours[name].shape != parameter.shape:
             raise ValueError(
@@ -95,12 +107,22 @@ def to_hugging_face(model: nn.Module) -> StateDict:
     return {entry.theirs: entry.join(state) for entry in entries(model)}
 
 
-def _find(state: Mapping[str, Tensor], name: str) -> Tensor:
-    """The tensor of this name, with or without a prefix."""
+def _check_layers(state: Mapping[str, Tensor], used: set[str]) -> None:
+    """Raise `ValueError` for a tensor that is named like a used one but for its numbers."""
+    of_any_layer = {NUMBER.sub("*", name) for name in used if NUMBER.search(name)}
+    more = [name for name in state if name not in used and NUMBER.sub("*", name) in of_any_layer]
+    if more:
+        raise ValueError(
+            f"the checkpoint has {len(more)} tensors of layers that this model lacks: {_some(more)}"
+        )
+
+
+def _find(state: Mapping[str, Tensor], name: str) -> str:
+    """The name of this tensor in a checkpoint, with or without a prefix."""
     bare = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
     for candidate in (name, bare, *(prefix + bare for prefix in PREFIXES)):
         if candidate in state:
-            return state[candidate]
+            return candidate
     raise ValueError(f"the checkpoint has no {name}, but {len(state)} others: {_some(state)}")
 
 

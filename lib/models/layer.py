@@ -68,7 +68,14 @@ def run_layers(
     cross_mask: Bool[Tensor, "..."] | None = None,
     **options: Any,
 ) -> Float[Tensor, "batch tokens hidden"]:
-    """One layer after the other, each with its own cache and its own view of the encoder."""
+    """One layer after the other, each with its own cache and its own view of the encoder.
+
+    Raises `ValueError` for more or fewer caches, or views of the encoder, than layers.
+    """
+    layers = list(layers)
+    for name, given in (("caches", caches), ("keys and values of an encoder", cross)):
+        if given and len(given) != len(layers):
+            raise ValueError(f"{len(layers)} layers need as many {name}, got {len(given)}")
     for layer, cache, read in zip(
         layers, caches or repeat(None), cross or repeat(None), strict=False
     ):
@@ -84,8 +91,13 @@ def next_positions(
 
     Raises `ValueError` for a batch without sequences or sequences without tokens.
     """
-    if not ids.numel():
-        raise ValueError(f"there are no tokens in ids of shape {tuple(ids.shape)}")
+    check_tokens(ids)
     if caches:
         return caches[0].next_positions(ids.shape[1])
     return torch.arange(ids.shape[1], device=ids.device)
+
+
+def check_tokens(ids: Int[Tensor, "batch tokens"]) -> None:
+    """Raise `ValueError` for a batch without sequences, or sequences without tokens."""
+    if not ids.numel():
+        raise ValueError(f"there are no tokens in ids of shape {tuple(ids.shape)}")

@@ -16,7 +16,7 @@ from lib.models.embeddings import TokenEmbedding
 from lib.models.encoder_decoder import EncoderDecoderModel
 from lib.models.feed_forward import FeedForward
 from lib.models.initialise import initialise_t5
-from lib.models.layer import Caches, TransformerLayer, run_layers
+from lib.models.layer import Caches, TransformerLayer, check_tokens, run_layers
 from lib.models.norms import RMSNorm
 from lib.models.residual import PreNorm
 from lib.positions.t5_buckets import T5RelativeBias
@@ -88,6 +88,7 @@ class T5(EncoderDecoderModel):
         self, ids: Int[Tensor, "batch tokens"], caches: Caches = None
     ) -> Float[Tensor, "batch tokens hidden"]:
         """The tokens' vectors alone: positions come with the scores."""
+        check_tokens(ids)
         return self.tokens(ids)
 
     def logits(self, hidden: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:

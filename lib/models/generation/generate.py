@@ -67,7 +67,8 @@ def generate(
     input, and what it adds is the target. `make_cache` is as in `Decoder`; the default holds
     whatever fits. The model should be in `eval()` mode.
 
-    Raises `ValueError` for no prompt, an empty one, or more tokens than the model has positions.
+    Raises `ValueError` for no prompt, an empty one, more tokens than the model has positions, and a
+    model that writes nothing, such as BERT.
     """
     with torch.no_grad():
         decoder, ids = prepare(model, prompts, max_new_tokens, make_cache)
@@ -98,6 +99,8 @@ def prepare(
     For an encoder-decoder model, whose encoder runs here, that is `start_id` alone (0 in T5).
     """
     check_sizes(max_new_tokens=max_new_tokens)
+    if not hasattr(model, "logits"):
+        raise ValueError(f"a {type(model).__name__} has no decoder to write with")
     lengths = _check_prompts(prompts)
     longest, device = max(lengths), next(model.parameters()).device
     if hasattr(model, "encode"):

@@ -48,10 +48,12 @@ def generate_speculatively(
     """
     check_sizes(lookahead=lookahead, max_new_tokens=max_new_tokens)
     _check_models(target, draft)
-    writers = [prepare(model, [prompt], max_new_tokens + 1)[0] for model in (target, draft)]
+    writers = [prepare(model, [prompt], max_new_tokens)[0] for model in (target, draft)]
     ids, drafted, accepted, runs = list(prompt), 0, 0, 0
-    while len(ids) < len(prompt) + max_new_tokens:
-        ahead = min(lookahead, len(prompt) + max_new_tokens - len(ids))
+    end = len(prompt) + max_new_tokens
+    while len(ids) < end:
+        # One token comes from the target itself, so that the last needs no draft.
+        ahead = min(lookahead, end - len(ids) - 1)
         guesses, guessed = _draft(writers[1], ids, ahead, sampling, generator)
         allowed = _distributions(writers[0], [*ids, *guesses], ahead + 1, sampling)
         kept = _accept(guesses, guessed, allowed, generator)
@@ -64,7 +66,7 @@ def generate_speculatively(
         if stop is not None:
             ids = ids[: len(ids) - len(new) + stop]
             break
-    return Speculation(ids[len(prompt) :][:max_new_tokens], drafted, accepted, runs)
+    return Speculation(ids[len(prompt) :], drafted, accepted, runs)
 
 
 def _check_models(target: nn.Module, draft: nn.Module) -> None:
@@ -84,14 +86,14 @@ def _draft(
     lookahead: int,
     sampling: Sampling,
     generator: torch.Generator | None,
-) -> tuple[list[int], Float[Tensor, "lookahead vocab"]]:
+) -> tuple[list[int], list[Float[Tensor, " vocab"]]]:
     """The drafted tokens, and the distribution that each was drawn from."""
     guesses, guessed = [], []
     for _ in range(lookahead):
         probabilities = _distributions(writer, [*ids, *guesses], 1, sampling)
         guesses.append(int(draw_tokens(probabilities, generator)))
-        guessed.append(probabilities)
-    return guesses, torch.cat(guessed)
+        guessed.append(probabilities[0])
+    return guesses, guessed
 
 
 def _distributions(
@@ -108,21 +110,21 @@ def _distributions(
 
 def _accept(
     guesses: list[int],
-    guessed: Float[Tensor, "lookahead vocab"],
+    guessed: list[Float[Tensor, " vocab"]],
     allowed: Float[Tensor, "one_more vocab"],
     generator: torch.Generator | None,
 ) -> int:
     """How many guesses stand: each with probability min(1, p / q), until the first that falls."""
     chances = torch.rand(len(guesses), generator=generator, device=allowed.device)
     for place, (token, chance) in enumerate(zip(guesses, chances.tolist(), strict=True)):
-        if chance * guessed[place, token] >= allowed[place, token]:
+        if chance * guessed[place][token] >= allowed[place, token]:
             return place
     return len(guesses)
 
 
 def _last(
     kept: int,
-    guessed: Float[Tensor, "lookahead vocab"],
+    guessed: list[Float[Tensor, " vocab"]],
     allowed: Float[Tensor, "one_more vocab"],
     generator: torch.Generator | None,
 ) -> int:

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from small_models import VOCAB, gpt2, pair, t5, theirs_generates
+from small_models import VOCAB, gpt2, pair, randomised, t5, theirs_generates
 
 from lib.kv_cache import (
     BlockPool,
@@ -16,12 +16,21 @@ from lib.kv_cache import (
     SlidingWindowCache,
 )
 from lib.masks import padding, sliding_window
-from lib.models import T5
+from lib.models import T5, Bert, Gpt3, Vit
+from lib.models.configs import BertConfig, Gpt3Config, VitConfig
 from lib.models.generation import Decoder, generate, new_caches, prepare, stream
 from lib.models.generation.sampling import Sampling
 
 PROMPTS = [[3, 14, 15, 9, 2], [7], [31, 4, 4], [20, 21, 22, 23, 24]]
 NEW = 10
+SIZES = {
+    "vocab_size": VOCAB,
+    "hidden_size": 24,
+    "num_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+}
+GPT3 = Gpt3Config(**SIZES, max_positions=32, window=3)
 
 
 def paged(*, batch_size, num_blocks=64, **sizes):
@@ -78,6 +87,21 @@ def test_prompts_of_one_length_in_one_batch(models, expected, cache):
 @pytest.mark.parametrize("cache", ["default", "ragged", "paged"])
 def test_prompts_of_different_lengths_are_each_as_if_alone(models, expected, cache):
     assert generate(models[0], PROMPTS, max_new_tokens=NEW, make_cache=CACHES[cache]) == expected
+
+
+@pytest.mark.parametrize("cache", ["default", "ragged", "paged"])
+@torch.no_grad()
+def test_gpt3s_band_follows_each_prompts_own_places(cache):
+    """A band counted from the padded start would let a short prompt see too little, or too much."""
+    model = randomised(Gpt3(GPT3))
+    want = []
+    for prompt in PROMPTS:
+        ids = list(prompt)
+        for _ in range(NEW):
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+        want.append(ids[len(prompt) :])
+    assert len(set(map(tuple, want))) == len(PROMPTS)
+    assert generate(model, PROMPTS, max_new_tokens=NEW, make_cache=CACHES[cache]) == want
 
 
 @pytest.mark.parametrize("policy", [GrowingCache, PreallocatedCache, RaggedCache])
@@ -283,6 +307,13 @@ def test_what_generate_refuses(import_unchecked, prompts, options, message):
     ).eval()
     with pytest.raises(ValueError, match=message):
         module.generate(model, prompts, **{"max_new_tokens": 3, **options})
+
+
+def test_a_model_that_writes_nothing():
+    vit = Vit(VitConfig(**SIZES, image_size=8, patch_size=4))
+    for model in (Bert(BertConfig(**SIZES)), vit):
+        with pytest.raises(ValueError, match=f"a {type(model).__name__} has no decoder to write"):
+            generate(model, PROMPTS, max_new_tokens=2)
 
 
 def test_a_cache_for_one_length_refuses_several():

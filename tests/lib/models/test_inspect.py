@@ -7,9 +7,11 @@ import transformers
 from lib import masks
 from lib.attention.multi_head import MultiHeadAttention
 from lib.kv_cache import GrowingCache
-from lib.models import T5, Bert, Gpt2, Gpt3, Mae, Vit, configs, watch
+from lib.models import T5, Albert, Bert, Gpt2, Gpt3, Mae, Vit, configs, watch
+from lib.models.generation import generate
 from lib.models.hugging_face import entries, from_hugging_face
 from lib.models.mae import draw_visible
+from lib.models.packed import pack_model
 from lib.models.vit import patches
 
 SIZES = {
@@ -82,6 +84,54 @@ def test_a_second_call_replaces_the_first_and_gradients_flow_through(call):
     name, hidden = next(iter(seen.hidden_states.items()))
     assert list(first) == list(seen.hidden_states) and first[name] is not hidden
     assert torch.autograd.grad(hidden.square().sum(), next(model.parameters()))[0].abs().sum() > 0
+
+
+def test_a_layer_that_runs_again_and_again_is_recorded_each_time():
+    model = Albert(configs.AlbertConfig(**SIZES, embedding_size=8)).eval()
+    labels = ["layer", "layer, run 2", "layer, run 3", "layer, run 4"]
+    with watch(model) as seen:
+        for _ in range(2):
+            output = model(IDS)
+            assert list(seen.hidden_states) == labels
+    assert torch.equal(seen.hidden_states[labels[-1]], output)
+    assert len({hidden[0, 0, 0].item() for hidden in seen.hidden_states.values()}) == 4
+    attention = next(iter(seen.attention_weights))
+    assert list(seen.attention_weights) == [label.replace("layer", attention) for label in labels]
+    assert hooks(model) == []
+
+
+def test_decoding_replaces_the_step_before():
+    model = Gpt2(configs.GptConfig(**SIZES)).eval()
+    with watch(model) as seen:
+        generate(model, [[1, 2, 3]], max_new_tokens=3)
+    assert len(seen.hidden_states) == len(seen.attention_weights) == 4
+    assert {each.shape for each in seen.hidden_states.values()} == {(1, 1, 16)}
+    assert {each.shape for each in seen.attention_weights.values()} == {(1, 2, 1, 5)}
+
+
+def test_a_call_that_fails_does_not_count_towards_the_next(call):
+    model, inputs = call
+    with watch(model) as seen:
+        with pytest.raises(ValueError, match="token ids"):
+            model(*[torch.full_like(each, 99) for each in inputs])
+        model(*inputs)
+    assert not any("run" in name for name in seen.hidden_states)
+
+
+def test_a_model_is_watched_once_at_a_time(call):
+    model, inputs = call
+    before = model(*inputs)
+    with watch(model), pytest.raises(ValueError, match="is being watched already"), watch(model):
+        pass
+    assert hooks(model) == []
+    assert torch.equal(model(*inputs), before)
+
+
+def test_there_is_nothing_to_watch_in_a_packed_model():
+    model = Gpt2(configs.GptConfig(**SIZES))
+    for blind in (pack_model(model), model.tokens):
+        with pytest.raises(ValueError, match="no layer and no attention to watch"), watch(blind):
+            pass
 
 
 def test_gpt3_alternates_dense_and_banded_layers():

@@ -23,6 +23,10 @@ def hugging_face(import_unchecked):
     return import_unchecked("lib.models.hugging_face")
 
 
+def build_t5(models):
+    return models.T5(models.configs.T5Config(**SIZES, head_dim=8))
+
+
 @pytest.fixture(params=["Bert", "Gpt1", "Gpt2", "Gpt3", "Albert", "Llama"])
 def model(request, models):
     return build(models, request.param)
@@ -46,6 +50,33 @@ def test_ids_out_of_range(model, wrong):
 def test_no_tokens(model, shape):
     with pytest.raises(ValueError, match=rf"no tokens in ids of shape \({shape[0]}, {shape[1]}\)"):
         model(torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (2, 0)])
+def test_no_tokens_for_t5(models, shape):
+    nothing = torch.zeros(shape, dtype=torch.long)
+    model = build_t5(models)
+    for call in (lambda: model.encode(nothing), lambda: model.decode(nothing, None)):
+        with pytest.raises(ValueError, match=r"no tokens in ids of shape"):
+            call()
+
+
+def test_as_many_targets_as_inputs(models):
+    model = build_t5(models)
+    with pytest.raises(ValueError, match="1 targets cannot look at 2 inputs: one for each"):
+        model(IDS, IDS[:1])
+
+
+def test_a_cache_and_a_memory_for_each_layer(models, import_unchecked):
+    kv_cache = import_unchecked("lib.kv_cache")
+    generation = import_unchecked("lib.models.generation")
+    gpt2, t5 = build(models, "Gpt2"), build_t5(models)
+    caches = generation.new_caches(gpt2, kv_cache.GrowingCache, batch_size=2)
+    with pytest.raises(ValueError, match="2 layers need as many caches, got 1"):
+        gpt2(IDS, caches=caches[:1])
+    memory = t5.encode(IDS)
+    with pytest.raises(ValueError, match=r"2 layers need as many keys and values.* got 3"):
+        t5.decode(IDS, [*memory, memory[0]])
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 1, 7), (3, 1, 8, 8)])
@@ -105,6 +136,22 @@ def test_a_checkpoint_of_another_shape(models, hugging_face):
     state = hugging_face.to_hugging_face(large)
     with pytest.raises(ValueError, match=r"tokens.weight has .* \(30, 16\) .* \(30, 32\)"):
         hugging_face.from_hugging_face(state, small)
+
+
+def test_a_checkpoint_of_a_deeper_model(models, hugging_face):
+    deep = models.Bert(models.configs.BertConfig(**{**SIZES, "num_layers": 3}, max_positions=8))
+    state = hugging_face.to_hugging_face(deep)
+    with pytest.raises(ValueError, match=r"16 tensors of layers that this model lacks: .*layer\.2"):
+        hugging_face.from_hugging_face(state, build(models, "Bert"))
+
+
+def test_a_tensor_that_holds_no_query_key_and_value(models, hugging_face):
+    model = build(models, "Gpt2")
+    state = hugging_face.to_hugging_face(model)
+    [name] = [name for name in state if name.endswith("h.0.attn.c_attn.weight")]
+    state[name] = torch.zeros(16, 2)
+    with pytest.raises(ValueError, match=rf"{name} of the shape \(16, 2\) .* cannot be made into"):
+        hugging_face.from_hugging_face(state, model)
 
 
 def test_a_checkpoint_of_another_architecture(models, hugging_face):
