@@ -6,8 +6,8 @@ Then `bert`, `gpt2` and `t5` side by side: what differs between the files is the
 Their variants are a few lines each: `gpt1` (norms after the sums), `gpt3` (every second layer looks
 near by), `llama` (RMSNorm, rotary positions, a gate, fewer key-value heads), `albert` (one layer
 for all), `electra` (which tokens were replaced?), `transformer` (the original), `vit` and `mae`
-(images). `heads` stand on BERT. `generation` writes, `packed` and `int8` make it fast, `inspect`
-looks inside.
+(images). `heads` stand on BERT. `generation` writes; `packed`, with `panels`, `tiles` and `int8`,
+makes it fast; `inspect` looks inside.
 """
 
 from lib.models.albert import Albert
@@ -23,16 +23,17 @@ from lib.models.heads import (
     BertForTokenClassification,
 )
 from lib.models.inspect import watch
-from lib.models.int8 import INT8
+from lib.models.int8 import Int8Map, Int8PanelMap
 from lib.models.llama import Llama
 from lib.models.mae import Mae
 from lib.models.packed import pack_model
+from lib.models.panels import PanelMap
 from lib.models.t5 import T5
+from lib.models.tiles import TileMap
 from lib.models.transformer import Transformer
 from lib.models.vit import Vit
 
 __all__ = [
-    "INT8",
     "PRESETS",
     "T5",
     "Albert",
@@ -44,8 +45,12 @@ __all__ = [
     "Gpt1",
     "Gpt2",
     "Gpt3",
+    "Int8Map",
+    "Int8PanelMap",
     "Llama",
     "Mae",
+    "PanelMap",
+    "TileMap",
     "Transformer",
     "Vit",
     "pack_model",

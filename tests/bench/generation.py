@@ -1,6 +1,7 @@
 """`python -m tests.bench.generation`: greedy decoding against Hugging Face's `generate`.
 
-Processor time of one thread. The physical limit is the time in which memory gives the weights that
+By the clock with as many threads as torch takes, and, as a machine may have others at work, in
+processor time of one thread. The physical limit is the time in which memory gives the weights that
 a step reads once; keys and values, which grow, and all arithmetic come on top. Above it stands what
 the step's matrix products take by themselves, with torch's kernels and nothing between them.
 """
@@ -12,15 +13,22 @@ import transformers
 from torch import nn
 
 from lib.data.checkpoints import load
+from lib.memory.machine import processor_name
 from lib.models import Gpt2
 from lib.models.configs import GptConfig
 from lib.models.generation import generate
 from lib.models.hugging_face import from_hugging_face, to_hugging_face
-from lib.models.int8 import INT8, Int8Map
-from lib.models.packed import PackedMap, pack_model
-from tests.bench.racing import processor_seconds, show_speeds
+from lib.models.int8 import Int8Map, Int8PanelMap
+from lib.models.packed import MakeMap, PackedMap, pack_model
+from lib.models.panels import PanelMap
+from lib.models.tiles import TileMap
+from tests.bench.racing import clock_seconds, processor_seconds, show_speeds
 
 PROMPT, NEW = 128, 256
+ONE: dict[str, MakeMap] = {"panels": PanelMap, "8-bit panels": Int8PanelMap}
+SEVERAL: dict[str, MakeMap] = {"tiles": TileMap, "8 bits": Int8Map}
+
+Clock = Callable[[Callable[[], object]], float]
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
@@ -63,12 +71,18 @@ def smollm2() -> tuple[nn.Module, nn.Module]:
 
 
 def compare(
-    name: str, models: tuple[nn.Module, nn.Module], batch: int, new: int, rounds: int
+    name: str,
+    models: tuple[nn.Module, nn.Module],
+    batch: int,
+    new: int,
+    rounds: int,
+    seconds_of: Clock,
 ) -> None:
     ours, theirs = models
     generator = torch.Generator().manual_seed(0)
     prompts = torch.randint(ours.config.vocab_size, (batch, PROMPT), generator=generator)
-    packed = {"packed": pack_model(ours), "packed, 8 bits": pack_model(ours, INT8)}
+    kinds = ONE if batch == 1 else SEVERAL
+    packed = {kind: pack_model(ours, make_map) for kind, make_map in kinds.items()}
 
     def hugging_face() -> list[list[int]]:
         options = {"max_new_tokens": new, "do_sample": False, "use_cache": True}
@@ -81,11 +95,11 @@ def compare(
     rivals = {"Hugging Face": hugging_face, "readable": own(ours)}
     rivals |= {kind: own(model) for kind, model in packed.items()}
     title = f"{name}, batch {batch}, prompt {PROMPT}, {new} new tokens"
-    show_speeds(title, rivals, batch * new, rounds)
+    show_speeds(title, rivals, batch * new, rounds, seconds_of)
     show_agreement(rivals)
     for kind, model in packed.items():
-        show_products(kind, model, batch)
-        show_limit(kind, step_bytes(model), batch)
+        show_products(kind, model, batch, seconds_of)
+        show_limit(kind, step_bytes(model), batch, seconds_of)
     print()
 
 
@@ -103,7 +117,7 @@ def _common(left: list[int], right: list[int]) -> int:
     return agree.index(False) if False in agree else len(agree)
 
 
-def packed_maps(packed: nn.Module) -> list[PackedMap | Int8Map]:
+def packed_maps(packed: nn.Module) -> list[PackedMap]:
     """The linear maps of all layers, in the order in which a step comes to them."""
     parts = (vars(sublayer) for layer in packed.layers for sublayer, _ in layer.sublayers)
     return [part for each in parts for part in each.values() if hasattr(part, "nbytes")]
@@ -111,32 +125,27 @@ def packed_maps(packed: nn.Module) -> list[PackedMap | Int8Map]:
 
 def step_bytes(packed: nn.Module) -> int:
     """Bytes of weights that a step reads."""
-    return packed.tokens.nbytes + sum(each.nbytes for each in packed_maps(packed))
+    return packed.tokens.map.nbytes + sum(each.nbytes for each in packed_maps(packed))
 
 
-def show_products(kind: str, packed: nn.Module, batch: int) -> None:
+def show_products(kind: str, packed: nn.Module, batch: int, seconds_of: Clock) -> None:
     """The time of a step's products alone."""
     hidden = torch.randn(batch, 1, packed.config.hidden_size)
-    maps = [(each, torch.randn(batch, inputs(each))) for each in packed_maps(packed)]
+    maps = [(each, torch.randn(batch, each.d_in)) for each in packed_maps(packed)]
 
     def products() -> None:
         for each, x in maps:
             each(x)
         packed.tokens.logits(hidden)
 
-    seconds = min(processor_seconds(products) for _ in range(10))
+    seconds = min(seconds_of(products) for _ in range(10))
     print(f"  products of {kind} alone: {seconds / batch * 1e3:.3f} ms a token")
 
 
-def inputs(part: PackedMap | Int8Map) -> int:
-    """How many numbers the map takes."""
-    return part.numbers.shape[1] if isinstance(part, Int8Map) else part.weight.shape[0]
-
-
-def show_limit(kind: str, num_bytes: int, batch: int) -> None:
+def show_limit(kind: str, num_bytes: int, batch: int, seconds_of: Clock) -> None:
     """The least time a token can take if its weights come from memory."""
-    source = torch.ones(64 * 2**18)
-    bandwidth = source.nbytes / min(processor_seconds(source.sum) for _ in range(10))
+    source = torch.ones(2**27)
+    bandwidth = source.nbytes / min(seconds_of(source.sum) for _ in range(10))
     limit = num_bytes / bandwidth / batch * 1e3
     print(
         f"  limit of {kind}: {num_bytes / 2**20:,.1f} MiB a step at {bandwidth / 1e9:.1f} GB/s, "
@@ -146,13 +155,18 @@ def show_limit(kind: str, num_bytes: int, batch: int) -> None:
 
 def main() -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
-    models = small_gpt2()
-    for batch in (1, 8):
-        compare("GPT-2 of 14 M", models, batch, NEW, rounds=5)
-    compare("SmolLM2-135M", smollm2(), 1, 32, rounds=3)
+    models, real = small_gpt2(), smollm2()
+    for count, name, seconds_of in (
+        (threads, "by the clock", clock_seconds),
+        (1, "of processor time", processor_seconds),
+    ):
+        torch.set_num_threads(count)
+        print(f"Threads: {count}, seconds {name}, on {processor_name()}\n")
+        for batch in (1, 8):
+            compare("GPT-2 of 14 M", models, batch, NEW, 5, seconds_of)
+        compare("SmolLM2-135M", real, 1, 32, 3, seconds_of)
     torch.set_num_threads(threads)
 
 

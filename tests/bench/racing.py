@@ -22,10 +22,28 @@ def mark(clean: bool) -> str:
     return " " if clean else "*"
 
 
+def processor_seconds(run: Callable[[], object]) -> float:
+    """How long this process computes, waiting not counted."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def clock_seconds(run: Callable[[], object]) -> float:
+    """How long it takes by the clock."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
 def show_speeds(
-    title: str, rivals: Mapping[str, Callable[[], object]], tokens: int, rounds: int = 5
+    title: str,
+    rivals: Mapping[str, Callable[[], object]],
+    tokens: int,
+    rounds: int = 5,
+    seconds_of: Callable[[Callable[[], object]], float] = processor_seconds,
 ) -> dict[str, float]:
-    """Race rivals by the processor time of this process; print how much faster than the first.
+    """Race rivals, taking turns; print how much faster each is than the first.
 
     For runs of seconds, on a machine that is shared: one thread's processor time does not count
     what others use, though they slow memory down. The ratio is the median of the rounds' ratios.
@@ -33,7 +51,7 @@ def show_speeds(
     """
     for run in rivals.values():
         run()
-    turns = [{name: processor_seconds(run) for name, run in rivals.items()} for _ in range(rounds)]
+    turns = [{name: seconds_of(run) for name, run in rivals.items()} for _ in range(rounds)]
     first = next(iter(rivals))
     medians = {name: median(turn[name] for turn in turns) for name in rivals}
     print(title)
@@ -42,10 +60,3 @@ def show_speeds(
         each, rate = seconds / tokens * 1e3, tokens / seconds
         print(f"  {name:14}{each:10.3f} ms a token {rate:10,.0f} tokens/s {faster:8.2f} x as fast")
     return medians
-
-
-def processor_seconds(run: Callable[[], object]) -> float:
-    """How long this process computes, waiting not counted."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start

@@ -51,6 +51,7 @@ def stream(
             new, seen, running = new[rows], seen[rows], [running[place] for place in going_on]
 
 
+@torch.inference_mode()
 def generate(
     model: nn.Module,
     prompts: Prompts,
@@ -70,8 +71,7 @@ def generate(
     Raises `ValueError` for no prompt, an empty one, more tokens than the model has positions, and a
     model that writes nothing, such as BERT.
     """
-    with torch.no_grad():
-        decoder, ids = prepare(model, prompts, max_new_tokens, make_cache)
+    decoder, ids = prepare(model, prompts, max_new_tokens, make_cache)
     outputs: list[list[int]] = [[] for _ in prompts]
     for step in stream(
         decoder,
