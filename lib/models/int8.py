@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lib.kv_cache.quantised import dequantise_int8, quantise_int8
-from lib.models.panels import PanelMap, Rows
+from lib.models.panels import PanelMap, Rows, is_float32_on_cpu
 
 FEW_ROWS, INPUTS = 16, 16
 """Up to here the kernel for few rows is faster; beyond, the weight is written out in floats. With
@@ -60,7 +60,7 @@ class Int8PanelMap(PanelMap):
 
     def has_kernel(self, x: Rows) -> bool:
         """One row of float32 on a CPU."""
-        return _is_float_on_cpu(x)
+        return is_float32_on_cpu(x)
 
     def sum_bags(self, scales: Float[Tensor, " table_rows"]) -> Float[Tensor, "panels width"]:
         """For each panel the sum of its rows, each times its own number of `scales`."""
@@ -92,7 +92,7 @@ class Int8Map:
 
     def __call__(self, x: Rows) -> Rows:
         """(rows, d_in) to (rows, d_out)."""
-        if len(x) > FEW_ROWS or self.d_in % INPUTS or not _is_float_on_cpu(x):
+        if len(x) > FEW_ROWS or self.d_in % INPUTS or not is_float32_on_cpu(x):
             return functional.linear(x, self.weight, self.bias)
         # torch's kernel never writes W out. Only with bfloat16 beside it has it a fast form.
         short = torch.ops.aten._weight_int8pack_mm(x.bfloat16(), self.numbers, self.short_scales)
@@ -122,7 +122,3 @@ def check_weight(weight: Tensor) -> None:
         )
     if not weight.isfinite().all():
         raise ValueError("expected finite numbers to quantise, got infinity or NaN among them")
-
-
-def _is_float_on_cpu(x: Tensor) -> bool:
-    return x.is_cpu and x.dtype == torch.float32

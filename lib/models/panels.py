@@ -22,6 +22,11 @@ LINE = 16
 Rows = Float[Tensor, "rows _"]
 
 
+def is_float32_on_cpu(x: Tensor) -> bool:
+    """What the kernels for few rows are written for."""
+    return x.is_cpu and x.dtype == torch.float32
+
+
 class PanelMap:
     """x Wᵀ + bias for rows x, made for one row at a time."""
 

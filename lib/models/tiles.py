@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from lib.models.panels import Rows
+from lib.models.panels import Rows, is_float32_on_cpu
 
 TYPICAL_ROWS, MOST_ROWS = 8, 32
 """The tiles are made for as many rows as the first, and serve up to the second."""
@@ -30,16 +30,16 @@ class TileMap:
         self, weight: Float[Tensor, "d_out d_in"], bias: Float[Tensor, " d_out"] | None = None
     ) -> None:
         self.weight, self.bias = weight, bias
-        self.d_out, self.d_in = weight.shape
+        self.d_in = weight.shape[1]
         self.tiles = None
-        if torch.backends.mkldnn.is_available() and _fits(weight):
+        if torch.backends.mkldnn.is_available() and is_float32_on_cpu(weight):
             self.tiles = torch.ops.mkldnn._reorder_convolution_weight(
                 weight[:, :, None, None], *PLAIN, [1, self.d_in, 1, TYPICAL_ROWS]
             )
 
     def __call__(self, x: Rows) -> Rows:
         """(rows, d_in) to (rows, d_out)."""
-        if self.tiles is None or not _fits(x) or not 0 < len(x) <= MOST_ROWS:
+        if self.tiles is None or not is_float32_on_cpu(x) or not 0 < len(x) <= MOST_ROWS:
             return functional.linear(x, self.weight, self.bias)
         places = x.T[None, :, None]
         y = torch.ops.mkldnn._convolution_pointwise(
@@ -55,7 +55,3 @@ class TileMap:
     def nbytes(self) -> int:
         """Bytes that one step reads."""
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
-
-
-def _fits(x: Tensor) -> bool:
-    return x.is_cpu and x.dtype == torch.float32

@@ -6,6 +6,7 @@ a step reads once; keys and values, which grow, and all arithmetic come on top. 
 the step's matrix products take by themselves, with torch's kernels and nothing between them.
 """
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -22,13 +23,12 @@ from lib.models.int8 import Int8Map, Int8PanelMap
 from lib.models.packed import MakeMap, PackedMap, pack_model
 from lib.models.panels import PanelMap
 from lib.models.tiles import TileMap
-from tests.bench.racing import clock_seconds, processor_seconds, show_speeds
+from tests.bench.racing import Clock, seconds_of, show_speeds
 
 PROMPT, NEW = 128, 256
 ONE: dict[str, MakeMap] = {"panels": PanelMap, "8-bit panels": Int8PanelMap}
 SEVERAL: dict[str, MakeMap] = {"tiles": TileMap, "8 bits": Int8Map}
 
-Clock = Callable[[Callable[[], object]], float]
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
@@ -76,7 +76,7 @@ def compare(
     batch: int,
     new: int,
     rounds: int,
-    seconds_of: Clock,
+    clock: Clock,
 ) -> None:
     ours, theirs = models
     generator = torch.Generator().manual_seed(0)
@@ -95,11 +95,11 @@ def compare(
     rivals = {"Hugging Face": hugging_face, "readable": own(ours)}
     rivals |= {kind: own(model) for kind, model in packed.items()}
     title = f"{name}, batch {batch}, prompt {PROMPT}, {new} new tokens"
-    show_speeds(title, rivals, batch * new, rounds, seconds_of)
+    show_speeds(title, rivals, batch * new, rounds, clock)
     show_agreement(rivals)
     for kind, model in packed.items():
-        show_products(kind, model, batch, seconds_of)
-        show_limit(kind, step_bytes(model), batch, seconds_of)
+        show_products(kind, model, batch, clock)
+        show_limit(kind, step_bytes(model), batch, clock)
     print()
 
 
@@ -128,7 +128,7 @@ def step_bytes(packed: nn.Module) -> int:
     return packed.tokens.map.nbytes + sum(each.nbytes for each in packed_maps(packed))
 
 
-def show_products(kind: str, packed: nn.Module, batch: int, seconds_of: Clock) -> None:
+def show_products(kind: str, packed: nn.Module, batch: int, clock: Clock) -> None:
     """The time of a step's products alone."""
     hidden = torch.randn(batch, 1, packed.config.hidden_size)
     maps = [(each, torch.randn(batch, each.d_in)) for each in packed_maps(packed)]
@@ -138,14 +138,14 @@ def show_products(kind: str, packed: nn.Module, batch: int, seconds_of: Clock) -
             each(x)
         packed.tokens.logits(hidden)
 
-    seconds = min(seconds_of(products) for _ in range(10))
+    seconds = min(seconds_of(products, clock) for _ in range(10))
     print(f"  products of {kind} alone: {seconds / batch * 1e3:.3f} ms a token")
 
 
-def show_limit(kind: str, num_bytes: int, batch: int, seconds_of: Clock) -> None:
+def show_limit(kind: str, num_bytes: int, batch: int, clock: Clock) -> None:
     """The least time a token can take if its weights come from memory."""
     source = torch.ones(2**27)
-    bandwidth = source.nbytes / min(seconds_of(source.sum) for _ in range(10))
+    bandwidth = source.nbytes / min(seconds_of(source.sum, clock) for _ in range(10))
     limit = num_bytes / bandwidth / batch * 1e3
     print(
         f"  limit of {kind}: {num_bytes / 2**20:,.1f} MiB a step at {bandwidth / 1e9:.1f} GB/s, "
@@ -158,15 +158,15 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     torch.manual_seed(0)
     models, real = small_gpt2(), smollm2()
-    for count, name, seconds_of in (
-        (threads, "by the clock", clock_seconds),
-        (1, "of processor time", processor_seconds),
+    for count, name, clock in (
+        (threads, "by the clock", time.perf_counter),
+        (1, "of processor time", time.process_time),
     ):
         torch.set_num_threads(count)
         print(f"Threads: {count}, seconds {name}, on {processor_name()}\n")
         for batch in (1, 8):
-            compare("GPT-2 of 14 M", models, batch, NEW, 5, seconds_of)
-        compare("SmolLM2-135M", real, 1, 32, 3, seconds_of)
+            compare("GPT-2 of 14 M", models, batch, NEW, 5, clock)
+        compare("SmolLM2-135M", real, 1, 32, 3, clock)
     torch.set_num_threads(threads)
 
 

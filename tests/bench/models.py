@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lib.models import T5, Bert, BertForPreTraining, Gpt2
 from lib.models.configs import BertConfig, GptConfig, T5Config
 from tests.bench.generation import NO_TOKENS
-from tests.bench.racing import processor_seconds, show_speeds
+from tests.bench.racing import seconds_of, show_speeds
 
 BATCH, TOKENS, TARGET, VOCAB, ROUNDS = 8, 128, 32, 8192, 3
 SIZES = {
@@ -104,7 +104,7 @@ def show_limit(run: Step, tokens: int) -> None:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         run()
     left, right = torch.randn(2, 1024, 1024)
-    speed = 2 * 1024**3 / min(processor_seconds(lambda: left @ right) for _ in range(10))
+    speed = 2 * 1024**3 / min(seconds_of(lambda: left @ right) for _ in range(10))
     flops = counter.get_total_flops()
     each = flops / speed / tokens * 1e3
     print(f"  limit of ours: {flops / 1e9:.1f} GFLOP at {speed / 1e9:.0f} GFLOP/s, ", end="")

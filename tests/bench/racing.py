@@ -6,6 +6,8 @@ from statistics import median
 
 from lib.memory.contention import Race
 
+Clock = Callable[[], float]
+
 
 def show(title: str, result: Race, work: Mapping[str, int], unit: str = "GB/s") -> None:
     """A table of the rivals: time, ratio to the first one, and rate."""
@@ -22,18 +24,11 @@ def mark(clean: bool) -> str:
     return " " if clean else "*"
 
 
-def processor_seconds(run: Callable[[], object]) -> float:
-    """How long this process computes, waiting not counted."""
-    start = time.process_time()
+def seconds_of(run: Callable[[], object], clock: Clock = time.process_time) -> float:
+    """How long `run` takes: this process computing, waiting not counted, or by another clock."""
+    start = clock()
     run()
-    return time.process_time() - start
-
-
-def clock_seconds(run: Callable[[], object]) -> float:
-    """How long it takes by the clock."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def show_speeds(
@@ -41,7 +36,7 @@ def show_speeds(
     rivals: Mapping[str, Callable[[], object]],
     tokens: int,
     rounds: int = 5,
-    seconds_of: Callable[[Callable[[], object]], float] = processor_seconds,
+    clock: Clock = time.process_time,
 ) -> dict[str, float]:
     """Race rivals, taking turns; print how much faster each is than the first.
 
@@ -51,7 +46,7 @@ def show_speeds(
     """
     for run in rivals.values():
         run()
-    turns = [{name: seconds_of(run) for name, run in rivals.items()} for _ in range(rounds)]
+    turns = [{name: seconds_of(run, clock) for name, run in rivals.items()} for _ in range(rounds)]
     first = next(iter(rivals))
     medians = {name: median(turn[name] for turn in turns) for name in rivals}
     print(title)

@@ -9,7 +9,7 @@ from small_models import gpt2, llama, t5
 from lib.data.checkpoints import load
 from lib.models.generation import generate
 from lib.models.int8 import FEW_ROWS, Int8Map, Int8PanelMap
-from lib.models.packed import pack_model
+from lib.models.packed import PackedEmbedding, pack_model
 from lib.models.panels import PANEL, PanelMap
 
 # The first sentences of the inaugural address of 1961.
@@ -80,6 +80,22 @@ def test_few_rows_and_many_give_nearly_the_same():
     assert (few - many).norm() < 0.01 * many.norm()
 
 
+@pytest.mark.parametrize("make_map", [Int8PanelMap, Int8Map])
+def test_an_embedding_is_read_row_by_row_and_scores(make_map):
+    weight = drawn(40, 16)
+    embedding, ids = PackedEmbedding(weight, make_map), torch.tensor([[3, 39], [0, 3]])
+    assert torch.equal(embedding(ids), make_map(weight).rows(ids))
+    hidden = drawn(2, 5, 16, seed=1)
+    assert embedding.logits(hidden).shape == (2, 5, 40)
+    want = hidden @ weight.T
+    assert (embedding.logits(hidden) - want).norm() < 0.02 * want.norm()
+
+
+def test_a_row_is_one_of_the_matrix():
+    packed, ids = Int8Map(drawn(40, 16)), torch.tensor([[3, 39], [0, 3]])
+    assert torch.equal(packed.rows(ids), packed.weight[ids])
+
+
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(0, 99), st.sampled_from([1e-6, 1, 1e6]))
 def test_no_weight_of_a_panel_is_off_by_more_than_half_a_step(d_in, d_out, seed, scale):
     weight = drawn(d_out, d_in, seed=seed, scale=scale) + scale
@@ -145,6 +161,7 @@ def test_bytes(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     packed = Int8Map(drawn(24, 64), drawn(24))
     assert packed.nbytes == 24 * 64 + 2 * 24 + 4 * 24
+    assert Int8Map(drawn(24, 64)).nbytes == 24 * 64 + 2 * 24
     panels = Int8PanelMap(drawn(32, 64), drawn(32))
     assert panels.nbytes == (32 + 8) * 64 + 4 * (64 + 1) + 4 * 32
 

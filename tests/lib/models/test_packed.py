@@ -181,7 +181,7 @@ def test_an_embedding_reads_and_scores(shape, make_map):
     ids = torch.tensor([[3, 10], [0, 3]])
     bound = {"atol": 0.1, "rtol": 0} if make_map in (Int8PanelMap, Int8Map) else {}
     torch.testing.assert_close(embedding.logits(hidden), hidden @ weight.T, **bound)
-    torch.testing.assert_close(embedding(ids), weight[ids], **bound)
+    torch.testing.assert_close(embedding(ids), weight[ids], **(bound or {"atol": 0, "rtol": 0}))
     # It reads what it scores with.
     all_rows = embedding(torch.arange(11))
     assert torch.equal(embedding(ids), all_rows[ids])
