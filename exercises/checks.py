@@ -63,7 +63,7 @@ def check(
     cases = _cases(make_case, name, draws, course_secret())
     calls = zip(cases, _calls(function, cases), strict=True)
     trials = [Trial(name, case, _answer(call, name, case)) for case, call in calls]
-    if not all(trial.right(entry) for trial in trials for entry in trial.expected):
+    if not all(trial.all_right() for trial in trials):
         raise AssertionError(report(trials))
 
 
@@ -107,45 +107,53 @@ def _answer(call: Callable[[], Any], name: str, case: Case) -> dict[str, Any]:
         raised = f"{name} raised {type(error).__name__}: {error}"
         raise AssertionError(f"{raised}\n{shown_call(name, case.inputs)}") from error
     largest = math.inf if case.may_be_infinite else LARGEST
+    entries: dict[str, Any] = {}
     try:
-        return dict(_typed(answer, case.expected, "", largest))
+        _take(answer, case.expected, "", largest, entries)
     except _OtherTypeError as error:
         raise AssertionError(f"{name} gave {error}\n{shown_call(name, case.inputs)}") from None
+    return entries
 
 
 class _OtherTypeError(TypeError):
     """An answer of another type than the expected one."""
 
 
-def _typed(answer: Any, expected: Answer, entry: str, largest: float) -> Iterator[tuple[str, Any]]:
-    """Entry by entry, the plain content of an answer; raises where a type is another one.
+def _take(answer: Any, expected: Answer, entry: str, largest: float, into: dict) -> None:
+    """Put the plain content of an answer, entry by entry, into a dictionary.
 
-    `type(answer)`, not `isinstance`: an object can lie about its `__class__`. The content is
-    taken with the methods of the plain types: an object can bring its own `__eq__`.
+    Raises where a type is another one. `type(answer)`, not `isinstance`: an object can lie about
+    its `__class__`. The content is taken with the methods of the plain types: an object can bring
+    its own `__eq__`.
     """
-    kind, place = type(answer), f"{entry!r}: " if entry else ""
+    kind = type(answer)
     if isinstance(expected, dict):
-        keys = ", ".join(map(repr, expected))
-        _check_kind(issubclass(kind, dict), answer, place, f"A dictionary with {keys}")
+        if not issubclass(kind, dict):
+            keys = ", ".join(map(repr, expected))
+            raise _other_type(answer, entry, f"A dictionary with {keys}")
         entries = dict(dict.items(answer))
-        _check_keys(entries, expected, place)
+        _check_keys(entries, expected, _place(entry))
         for key, value in expected.items():
-            yield from _typed(entries[key], value, f"{entry}.{key}" if entry else key, largest)
+            _take(entries[key], value, f"{entry}.{key}" if entry else key, largest, into)
     elif isinstance(expected, str):
-        _check_kind(issubclass(kind, str), answer, place, "A string")
-        yield entry, str.__str__(answer)
+        if not issubclass(kind, str):
+            raise _other_type(answer, entry, "A string")
+        into[entry] = str.__str__(answer)
     else:
-        is_number = kind is not bool and issubclass(kind, int | float)
-        _check_kind(is_number, answer, place, "A Python int or float")
+        if kind is bool or not issubclass(kind, int | float):
+            raise _other_type(answer, entry, "A Python int or float")
         number = int.__int__(answer) if issubclass(kind, int) else float.__float__(answer)
         if not abs(number) <= largest or LARGEST < abs(number) < math.inf:
-            raise _OtherTypeError(f"{place}{shown(number)}. A finite number is expected.")
-        yield entry, number
+            raise _OtherTypeError(f"{_place(entry)}{shown(number)}. A finite number is expected.")
+        into[entry] = number
 
 
-def _check_kind(right: bool, answer: Any, place: str, wanted: str) -> None:
-    if not right:
-        raise _OtherTypeError(f"{place}{_described(answer)}. {wanted} is expected.")
+def _place(entry: str) -> str:
+    return f"{entry!r}: " if entry else ""
+
+
+def _other_type(answer: Any, entry: str, wanted: str) -> _OtherTypeError:
+    return _OtherTypeError(f"{_place(entry)}{_described(answer)}. {wanted} is expected.")
 
 
 def _check_keys(entries: dict, expected: dict, place: str) -> None:

@@ -71,6 +71,10 @@ class Trial:
         self.name, self.case, self.answer = name, case, answer
         self.expected, self.mistakes = case.entries, case.mistaken
 
+    def all_right(self) -> bool:
+        """Whether every entry is."""
+        return self.answer == self.expected or all(map(self.right, self.expected))
+
     def right(self, entry: str) -> bool:
         return same(self.answer[entry], self.expected[entry])
 

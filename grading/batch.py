@@ -92,8 +92,11 @@ class Cohort:
         self.graded = 0
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Each student as soon as everything of theirs is decided."""
-        for (student, notebook), result in self.run(self._tasks()):
+        """Each student as soon as everything of theirs is decided. The run begins at once."""
+        return self._decided(self.run(self._tasks()))
+
+    def _decided(self, results: Iterator[tuple[tuple[str, str], Result]]) -> Iterator[Outcome]:
+        for (student, notebook), result in results:
             if (student, notebook) not in self.plans:
                 continue  # told twice, as by a worker that was given up too early
             self.graded += 1

@@ -1,24 +1,26 @@
 """Grading on several machines: the same tasks, sent to the workers of a Dask scheduler.
 
-Every worker process keeps one grader warm. A task whose worker dies is given to another one by the
-scheduler; its key is its name, so that none counts twice.
+Every worker process keeps two parents warm, and a grader for each of its threads. A task whose
+worker dies is given to another one by the scheduler; its key is its name, so that none counts
+twice.
 """
 
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from grading.core import Grader, Result
-from grading.pool import GradingTask, graded, lost
+from grading.core import Result
+from grading.pool import GradingTask, Nursery, graded, lost
 
 AT_ONCE = 256
 _mine = threading.local()
+_nurseries = {unsafe: Nursery(unsafe) for unsafe in (False, True)}
 
 
 def grade_remotely(task: GradingTask, unsafe: bool) -> Result:
     """What a worker runs: one task, with the grader of this thread."""
     if getattr(_mine, "grader", None) is None:
-        _mine.grader = Grader(unsafe=unsafe).__enter__()
+        _mine.grader = _nurseries[unsafe].grader().__enter__()
     return graded(_mine.grader, task)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Literal
 
 from grading.sandbox import Limits, NoSandboxError
-from grading.worker import Side, Watch, WorkerError, memory_file
+from grading.worker import Cgroup, Parent, Side, Watch, WorkerError, memory_file
 
 Kind = Literal["student", "locked", "test", "markdown"]
 Status = Literal["passed", "failed", "error", "timeout", "lost"]
@@ -139,21 +140,104 @@ def _identity(cell: Cell | TestCell) -> str | None:
     return cell.grade_id if isinstance(cell, TestCell) else cell.cell_id
 
 
-class Grader:
-    """Two sandboxed parents with torch loaded, which fork for each submission.
+class Parents:
+    """Two sandboxed parents with torch loaded, from which the graders of a machine branch off.
 
-    Raises `NoSandboxError` where there are no walls and `unsafe` was not asked for.
+    Thread-safe. Raises `NoSandboxError` where there are no walls and `unsafe` was not asked for.
     """
 
     def __init__(self, limits: Limits | None = None, unsafe: bool = False) -> None:
         self.limits, self.unsafe = limits or Limits(), unsafe
-        self._sides: dict[str, Side] = {}
+        self._lock = threading.Lock()
+        self._roles: dict[str, Parent] = {}
         self._rehearsed: set[tuple[Problem, str]] = set()
         self._warm: dict[str, set[str]] = {"student": set(), "test": set()}
-        self.tier = "none"
+        with self._lock:
+            self._start()
+        self.tier = "none (unsafe)" if unsafe else f"bubblewrap, {_user()}, {_memory(self.limits)}"
+
+    def close(self) -> None:
+        """End both, and whatever runs below them."""
+        for parent in self._roles.values():
+            parent.close()
+        self._roles.clear()
+
+    def _start(self) -> None:
+        for role in ("student", "test"):
+            self._roles[role] = Parent(role, self.limits, self.unsafe)
+        try:
+            for role, parent in self._roles.items():
+                parent.wait_until_ready()
+                parent.warm(sorted(self._warm[role]))
+            self._rehearsed.clear()
+        except WorkerError as error:
+            self.close()
+            raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
+
+    def branches(
+        self, problem: Problem, secret: str, limits: Limits
+    ) -> tuple[dict[str, Side], set[tuple[Problem, str]]]:
+        """A student's and a test's side, and all the problems that they know, this one too.
+
+        Parents that have ended are started anew. Raises `WorkerError` if they end again.
+        """
+        with self._lock:
+            for attempt in (1, 2):
+                try:
+                    self._prepare(problem, secret)
+                    return self._branch(limits), set(self._rehearsed)
+                except (WorkerError, OSError):
+                    if attempt == 2:
+                        raise
+                    self.close()
+                    self._start()
+        raise AssertionError
+
+    def _branch(self, limits: Limits) -> dict[str, Side]:
+        sides = {}
+        try:
+            for role, parent in self._roles.items():
+                sides[role] = parent.branch(limits)
+            return sides
+        except BaseException:
+            for side in sides.values():
+                side.close()
+            raise
+
+    def _prepare(self, problem: Problem, secret: str) -> None:
+        """Let the parents load what this problem's own cells import, and try its tests."""
+        if (problem, secret) in self._rehearsed:
+            return
+        for role, parent in self._roles.items():
+            cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
+            new = {name for cell in cells for name in _modules(cell.source)} - self._warm[role]
+            if new:
+                parent.warm(sorted(new))
+                self._warm[role] |= new
+        loaded = self._roles["test"].rehearse([_about(cell) for cell in problem.cells], secret)
+        self._roles["student"].warm(loaded)
+        self._rehearsed.add((problem, secret))
+
+
+class Grader:
+    """What one worker grades with, one submission after the other: a branch of both parents.
+
+    `parents` are shared with other graders; without, this one has its own. Raises `NoSandboxError`
+    where there are no walls and `unsafe` was not asked for.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, unsafe: bool = False, parents: Parents | None = None
+    ) -> None:
+        self.limits, self.unsafe = limits or Limits(), unsafe
+        self._parents, self._shared = parents, parents is not None
+        self._sides: dict[str, Side] = {}
+        self._known: set[tuple[Problem, str]] = set()
+        self.tier = parents.tier if parents else "none"
 
     def __enter__(self) -> "Grader":
-        self._start()
+        self._parents = self._parents or Parents(self.limits, self.unsafe)
+        self.tier = self._parents.tier
         return self
 
     def __exit__(
@@ -162,25 +246,17 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """End both parents and whatever still runs below them."""
+        """End what runs for this grader; its parents too, unless they are shared."""
+        self._let_go()
+        if self._parents and not self._shared:
+            self._parents.close()
+            self._parents = None
+
+    def _let_go(self) -> None:
         for side in self._sides.values():
             side.close()
         self._sides.clear()
-
-    def _start(self) -> None:
-        for role in ("student", "test"):
-            self._sides[role] = Side(role, self.limits, self.unsafe)
-        try:
-            for role, side in self._sides.items():
-                side.wait_until_ready()
-                side.warm(sorted(self._warm[role]))
-            self._rehearsed.clear()
-        except WorkerError as error:
-            self.close()
-            raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
-        memory = "cgroup" if self._sides["student"].limited_by_cgroup else "watchdog"
-        user = "root" if os.geteuid() == 0 else "user"
-        self.tier = "none (unsafe)" if self.unsafe else f"bubblewrap, {user}, {memory}"
+        self._known.clear()
 
     def grade(self, problem: Problem, student_cells: Sequence[Cell | str], secret: str) -> Result:
         """Run a submission; never raises for a bad one. No verdict, no points."""
@@ -191,8 +267,7 @@ class Grader:
                 said = self._run(problem, list(steps(problem, student_cells)), secret, notes)
                 break
             except (WorkerError, OSError) as error:
-                self.close()
-                self._start()
+                self._let_go()
                 if attempt == 2:
                     notes.append(f"the sandbox failed twice: {error}")
         verdicts = tuple(_verdict(test, said) for test in problem.tests)
@@ -204,18 +279,10 @@ class Grader:
         return sum(len(side.children()) for side in self._sides.values())
 
     def _prepare(self, problem: Problem, secret: str) -> None:
-        """Let the parents load what this problem's own cells import, and try its tests."""
-        if (problem, secret) in self._rehearsed:
-            return
-        for role in ("student", "test"):
-            cells = [c for c in problem.cells if role == "test" or isinstance(c, Cell)]
-            new = {name for cell in cells for name in _modules(cell.source)} - self._warm[role]
-            if new:
-                self._sides[role].warm(sorted(new))
-                self._warm[role] |= new
-        self._rehearsed.add((problem, secret))
-        loaded = self._sides["test"].rehearse([_about(cell) for cell in problem.cells], secret)
-        self._sides["student"].warm(loaded)
+        """Branches of parents that know this problem."""
+        if (problem, secret) not in self._known:
+            self._let_go()
+            self._sides, self._known = self._parents.branches(problem, secret, self.limits)
 
     def _run(
         self, problem: Problem, plan: list[Cell | TestCell], secret: str, notes: list[str]
@@ -271,6 +338,19 @@ class Grader:
             "test_seconds": self.limits.test_seconds,
             "steps": [_about(cell) for cell in plan],
         }
+
+
+def _user() -> str:
+    return "root" if os.geteuid() == 0 else "user"
+
+
+def _memory(limits: Limits) -> str:
+    """What holds the limit on memory: the kernel where groups can be made, else we look."""
+    group = Cgroup.make(limits)
+    if group is None:
+        return "watchdog"
+    group.remove()
+    return "cgroup"
 
 
 def _about(cell: Cell | TestCell) -> dict:

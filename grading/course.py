@@ -51,20 +51,20 @@ def grade_course(
     """Grade everybody into the gradebook; returns the outcomes, students in order."""
     sources = course.sources()
     cohort = Cohort(sources, handed_in, secret, run, course.work / "verdicts", unsafe)
-    done = []
+    outcomes, done = cohort.outcomes(), []  # the sandbox starts while nbgrader is loaded
     with gradebook.opened(course.db_url) as book:
         entered = gradebook.register(book, course.assignment, list(sources.values()))
-        for outcome in cohort.outcomes():
+        for outcome in outcomes:
             _record(course, book, entered, sources, outcome)
             outcome.shorten()
             done.append(outcome)
-    outcomes = in_order(done)
+    ordered = in_order(done)
     most = sum(source.max_points for source in sources.values())
     seconds = cohort.progress.seconds
     title = f"{course.assignment}: report"
-    write_page(course.work / "report.html", report_page(title, outcomes, seconds, cohort.graded))
-    write_page(course.work / "grades.csv", grades_csv(outcomes, most))
-    return outcomes
+    write_page(course.work / "report.html", report_page(title, ordered, seconds, cohort.graded))
+    write_page(course.work / "grades.csv", grades_csv(ordered, most))
+    return ordered
 
 
 def _record(

@@ -301,7 +301,7 @@ def write_graded_notebook(
     content = {**source.content, "cells": cells}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     temporary.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Submissions graded side by side: a grader for each worker, results as they come."""
+"""Submissions graded side by side: a grader for each worker, on parents that all share."""
 
 import contextlib
 import queue
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grading.core import Cell, Grader, Problem, Result, Verdict
+from grading.core import Cell, Grader, Parents, Problem, Result, Verdict
 
 STOP_SECONDS = 0.2
 
@@ -33,20 +33,26 @@ def grade_here(
 ) -> Iterator[tuple[Any, Result]]:
     """Grade tasks on this machine; yields key and result in the order in which they end.
 
-    A worker is a thread: what it waits for runs in sandboxed processes of its own.
+    A worker is a thread: what it waits for runs in sandboxed processes, branched off parents that
+    all workers share. They begin at once, before the first result is asked for.
     """
+    results = _results(tasks, workers, unsafe)
+    next(results)
+    return results
+
+
+def _results(tasks: Iterable[GradingTask], workers: int, unsafe: bool) -> Iterator[Any]:
     waiting: queue.Queue = queue.Queue(2 * workers)
     done: queue.Queue = queue.Queue(4 * workers)
-    stop = threading.Event()
-    threads = [
-        threading.Thread(target=_feed, args=(tasks, waiting, done, workers, stop), daemon=True)
-    ]
-    arguments = (waiting, done, unsafe, stop)
-    threads += [threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(workers)]
-    for thread in threads:
-        thread.start()
-    running = workers
+    stop, nursery = threading.Event(), Nursery(unsafe)
+    arguments = (waiting, done, nursery, stop)
+    many = [threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(workers)]
+    arguments = (tasks, waiting, done, nursery, many, stop)
+    manager = threading.Thread(target=_manage, args=arguments, daemon=True)
     try:
+        manager.start()
+        yield None
+        running = workers
         while running:
             key, result = done.get()
             if isinstance(result, BaseException):
@@ -55,27 +61,62 @@ def grade_here(
                 running -= 1
             else:
                 yield key, result
+        manager.join()
     finally:
         stop.set()
 
 
-def _feed(tasks: Iterable[GradingTask], waiting: Any, done: Any, workers: int, stop: Any) -> None:
+def _manage(
+    tasks: Iterable[GradingTask],
+    waiting: Any,
+    done: Any,
+    nursery: "Nursery",
+    workers: list[threading.Thread],
+    stop: Any,
+) -> None:
+    """Start the workers, hand them the tasks, and end what they share when they have ended."""
+    for worker in workers:
+        worker.start()
     try:
         for task in tasks:
             _put(waiting, task, stop)
             if stop.is_set():
-                return
+                break
     except BaseException as error:
         _put(done, (None, error), stop)
-    for _ in range(workers):
+    for _ in workers:
         _put(waiting, None, stop)
+    for worker in workers:
+        worker.join()
+    nursery.close()
 
 
-def _work(waiting: Any, done: Any, unsafe: bool, stop: Any) -> None:
+class Nursery:
+    """The parents that the workers of one process share, started when the first one asks."""
+
+    def __init__(self, unsafe: bool = False) -> None:
+        self.unsafe = unsafe
+        self._lock, self._parents = threading.Lock(), None
+
+    def grader(self) -> Grader:
+        """A grader on the shared parents. Raises `NoSandboxError` where there are no walls."""
+        with self._lock:
+            self._parents = self._parents or Parents(unsafe=self.unsafe)
+        return Grader(unsafe=self.unsafe, parents=self._parents)
+
+    def close(self) -> None:
+        """End the parents, if they were started."""
+        with self._lock:
+            if self._parents:
+                self._parents.close()
+                self._parents = None
+
+
+def _work(waiting: Any, done: Any, nursery: Nursery, stop: Any) -> None:
     try:
         task = _get(waiting, stop)
         if task is not None:
-            with Grader(unsafe=unsafe) as grader:
+            with nursery.grader() as grader:
                 while task is not None:
                     _put(done, (task.key, graded(grader, task)), stop)
                     task = _get(waiting, stop)

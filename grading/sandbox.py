@@ -5,9 +5,11 @@ import os
 import platform
 import resource
 import shutil
+import signal
 import struct
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,9 +150,11 @@ CLONE_NEW = {
 }  # fmt: skip
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 4, 38, 22, 24
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_GET_TID_ADDRESS = 1, 40
+CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID = 0x01000000, 0x00200000
 
 
+@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -161,22 +165,43 @@ def _checked(result: int, what: str) -> None:
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def own_namespaces(tmp_size: int) -> None:
-    """Namespaces of its own for what is forked next, and fresh folders in the place of the shared.
+def fork_apart() -> int:
+    """Fork as `os.fork`, into namespaces of its own. The child has to `settle` there.
+
+    One system call where `unshare` would need a second fork: a process does not enter a process
+    namespace that it has made. Raises `OSError` where the kernel refuses.
+    """
+    python, thread = ctypes.PyDLL(None, use_errno=True), ctypes.c_uint64()
+    # The C library keeps the number of its thread: the kernel writes the new one in its place.
+    known = python.prctl(PR_GET_TID_ADDRESS, ctypes.byref(thread), 0, 0, 0) == 0
+    flags = sum(CLONE_NEW.values())
+    flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID if known else 0
+    arguments = struct.pack("8Q", flags, 0, thread.value, 0, signal.SIGCHLD, 0, 0, 0)
+    python.PyOS_BeforeFork()
+    child = python.syscall(CLONE3[0], arguments, len(arguments))
+    code = ctypes.get_errno()
+    python.PyOS_AfterFork_Parent() if child else python.PyOS_AfterFork_Child()
+    if child < 0:
+        raise OSError(code, f"clone3: {os.strerror(code)}")
+    return child
+
+
+def settle(user: int, group: int, tmp_size: int) -> None:
+    """In new namespaces: be who one was, with fresh folders in the place of the shared.
 
     Covers /proc: through it one could reach the parent. The interpreter stays in sight where it
     lies below a folder that is covered.
     """
-    libc, user, group = _libc(), os.getuid(), os.getgid()
-    flags = 0
-    for flag in CLONE_NEW.values():
-        flags |= flag
     hide_memory(False)  # else its files in /proc belong to root
-    _checked(libc.unshare(flags), "unshare")
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{user} {user} 1"),
+        ("gid_map", f"{group} {group} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
     hide_memory()
+    libc = _libc()
     _checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount")
     below = [f for f in interpreter_folders() if any(f.is_relative_to(top) for top in FRESH)]
     kept = [(folder, os.open(folder, os.O_PATH)) for folder in below]
@@ -243,14 +268,19 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def deny_system_calls() -> None:
-    """Install the filter for this process and all it starts. Raises `OSError` where it cannot."""
+@cache
+def seccomp_code() -> bytes:
+    """The program as the kernel takes it; forks find it made if their parent has asked for it."""
     machine = platform.machine()
     if machine not in ARCHITECTURES:
         raise OSError(f"no seccomp filter for {machine}: one of {list(ARCHITECTURES)} is expected")
-    instructions = seccomp_filter(machine)
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in instructions)
-    program, libc = _Program(len(instructions), code), _libc()
+    return b"".join(struct.pack("HBBI", *each) for each in seccomp_filter(machine))
+
+
+def deny_system_calls() -> None:
+    """Install the filter for this process and all it starts. Raises `OSError` where it cannot."""
+    code, libc = seccomp_code(), _libc()
+    program = _Program(len(code) // 8, code)
     _checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     _checked(libc.prctl(PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0), "seccomp")
 

@@ -106,6 +106,7 @@ class Student:
         self.channel, self.cells = channel, cells
         self.incoming, self.alarm = wire.ReadAhead(channel), Alarm()
         self.objects: dict[int, Any] = {}
+        self.shown: dict[str, Any] = {}
         self.inputs: dict[int, torch.Tensor] = {}
         self.changed: list[tuple[int, Any, Any]] = []
         self.count = 0
@@ -212,11 +213,18 @@ class Student:
             self.alarm.set(late_before)
             header, data = {"raise": _described(error)}, []
         self.changed = before
-        header["out"] = self.output.take()
+        header |= {"out": self.output.take(), "moved": self.moved()}
         try:
             wire.send(self.channel, header, data)
         except wire.WireError as error:
             wire.send(self.channel, {"raise": _described(error), "out": ""}, [])
+
+    def moved(self) -> list[str]:
+        """The names which the test has looked up and which stand for something else by now."""
+        names = [n for n, seen in self.shown.items() if self.namespace.get(n) is not seen]
+        for name in names:
+            del self.shown[name]
+        return names
 
     # --- cells ------------------------------------------------------------------------------
 
@@ -274,7 +282,8 @@ class Callback:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         header, data = self._student.encode([list(args), kwargs])
-        wire.send(self._student.channel, {"callback": self.number, "args": header}, data)
+        about = {"callback": self.number, "args": header, "moved": self._student.moved()}
+        wire.send(self._student.channel, about, data)
         return self._student.serve(until_answer=True)
 
 
@@ -365,6 +374,7 @@ def _look_own(student: Student, name: str) -> Any:
     value = student.namespace[name]
     if isinstance(value, types.ModuleType):
         raise KeyError(name)
+    student.shown[name] = value
     return value
 
 

@@ -70,6 +70,7 @@ class Link:
         self._free: list[int] = []
         self._proxies: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
         self.errors: dict[tuple, type] = {}
+        self.looked_up: dict[str, Any] = {}
         self._said_error: BaseException | None = None
 
     def new_test(self) -> None:
@@ -107,6 +108,18 @@ class Link:
                 said if late or not isinstance(error, wire.WireError) else str(error)
             ) from None
 
+    def look(self, name: str) -> Any:
+        """What a name of the student's stands for.
+
+        Functions and classes are kept until it is said that the name stands for something else.
+        """
+        if self.alive and name in self.looked_up:
+            return self.looked_up[name]
+        value = self.ask("look", name)
+        if isinstance(value, StudentFunction | StudentClass | type):
+            self.looked_up[name] = value
+        return value
+
     def lose(self) -> None:
         """No word more with this student's process."""
         self.alive, self.broken = False, True
@@ -127,6 +140,8 @@ class Link:
             self._incoming.until = until
             header, data = wire.receive(self._incoming)
             self._note(header.get("out"))
+            for name in _names_in(header.get("moved")):
+                self.looked_up.pop(name, None)
             decode = functools.partial(self._decode, data=data, inputs=inputs)
             if "callback" in header:
                 self._call_back(header, decode)
@@ -306,6 +321,10 @@ class Link:
             elif type(old) is dict and type(new) is dict:
                 old.clear()
                 old.update(new)
+
+
+def _names_in(given: Any) -> list[str]:
+    return [name for name in given if type(name) is str] if type(given) is list else []
 
 
 class _Remote(torch.autograd.Function):
@@ -683,7 +702,7 @@ class Names(dict):
         if hasattr(builtins, name):
             return getattr(builtins, name)
         try:
-            return self._link.ask("look", name)
+            return self._link.look(name)
         except KeyError:
             raise NameError(f"name {name!r} is not defined") from None
 

@@ -175,7 +175,7 @@ class Encoder:
         if kind is dict:
             return ["d", self._items(list(value), depth), self._items(list(value.values()), depth)]
         if kind is list:
-            return ["l", self._items(value, depth)]
+            return self._records(value, depth) or ["l", self._items(value, depth)]
         if isinstance(value, torch.Size):
             return ["size", [int(n) for n in tuple.__iter__(value)]]
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
@@ -193,6 +193,24 @@ class Encoder:
             return marks if type(marks) is list else self.tensor(value, marks)
         return self._rest(value)
 
+    def _records(self, rows: list, depth: int) -> list | None:
+        """Dictionaries with the same keys, or tuples of one length, column by column; else None.
+
+        A column of plain values is taken together; a test's cases and their answers are records.
+        """
+        kind = type(rows[0]) if len(rows) > 1 else None
+        if kind not in (dict, tuple) or not rows[0]:
+            return None
+        if kind is dict:
+            keys = list(rows[0])
+            if any(type(row) is not dict or list(row) != keys for row in rows):
+                return None
+            columns = zip(*map(dict.values, rows), strict=True)
+            return ["rd", self._items(keys, depth), self._items(list(map(list, columns)), depth)]
+        if any(type(row) is not tuple or len(row) != len(rows[0]) for row in rows):
+            return None
+        return ["rt", self._items(list(map(list, zip(*rows, strict=True))), depth)]
+
     def _items(self, items: list, depth: int) -> list:
         """Each item encoded. Plain ones are what they are in JSON: they are taken together."""
         if not _all_plain(items):
@@ -200,9 +218,9 @@ class Encoder:
         self._nodes += len(items)
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("a value is nested too deep or has too many parts to be passed on")
-        for item in items:
-            if type(item) is int and item.bit_length() > MAX_INT_BITS:
-                self._int(item)
+        integers = [item for item in items if type(item) is int]
+        if integers and max(map(int.bit_length, integers)) > MAX_INT_BITS:
+            self._int(max(integers, key=abs))
         return items
 
     def _rest(self, value: Any) -> Any:
@@ -276,6 +294,8 @@ class MessageDecoder:
             return _DICTIONARIES[tag](zip(keys, values, strict=True))
         if tag in _SEQUENCES:
             return _SEQUENCES[tag](self._items(rest[0], depth))
+        if tag in ("rd", "rt"):
+            return self._records(tag, rest, depth)
         if tag == "T":
             return self._torch(*rest)
         if tag in ("n", "ns"):
@@ -292,6 +312,22 @@ class MessageDecoder:
         if self._nodes > MAX_NODES:
             raise WireError("a value has too many parts")
         return node
+
+    def _records(self, tag: str, rest: list, depth: int) -> list:
+        """Columns back to rows: dictionaries, after their keys, or tuples."""
+        columns = self._items(rest[-1], depth)
+        if not columns or any(type(column) is not list for column in columns):
+            raise WireError("records without columns")
+        self._nodes += len(columns[0])
+        if self._nodes > MAX_NODES:
+            raise WireError("a value has too many parts")
+        rows = zip(*columns, strict=True)
+        if tag == "rt":
+            return list(rows)
+        keys = self._items(rest[0], depth)
+        if len(keys) != len(columns):
+            raise WireError("records with more columns than keys, or fewer")
+        return [dict(zip(keys, row, strict=True)) for row in rows]
 
     def _small(self, tag: str, rest: list, depth: int) -> Any:
         if tag == "c":

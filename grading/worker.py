@@ -1,11 +1,13 @@
-"""The grader's hold on the two sandboxed parents: start, order a fork, watch, kill."""
+"""The grader's hold on a sandboxed parent and its copies: start, order a fork, watch, kill."""
 
 import contextlib
+import itertools
 import json
 import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -29,6 +31,8 @@ VISIBLE = {
     ],
 }
 START_SECONDS = 60.0
+ROOM = 128 * sandbox.MIB  # for what a fork copies of its parent, and for its files
+_CREDENTIALS = struct.Struct("3i")
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -36,20 +40,19 @@ class WorkerError(RuntimeError):
     """A sandboxed parent that did not start or no longer answers."""
 
 
-class Side:
-    """One sandboxed parent: the student's or the test's."""
+class Parent:
+    """One sandboxed parent: the student's or the test's. It runs no submission itself."""
 
     def __init__(self, role: str, limits: Limits, unsafe: bool = False) -> None:
-        self.role, self.limits, self._unsafe = role, limits, unsafe
+        self.role, self.unsafe = role, unsafe
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control, self.forked = mine, False
+        self._control = mine
         python = (
             str(Path(sys.prefix).resolve() / "bin" / "python") if not unsafe else sys.executable
         )
         program = [python, "-m", "grading.zygote", role, str(theirs.fileno())]
         program += ["unsafe"] if unsafe else []
         self.log = memory_file(b"")
-        self._cgroup = None if unsafe else Cgroup.make(limits)
         environment = {**os.environ, **sandbox.ENVIRONMENT} if unsafe else {}
         if unsafe:
             environment["PYTHONPATH"] = str(sandbox.ROOT)
@@ -61,22 +64,15 @@ class Side:
             cwd=sandbox.ROOT if unsafe else "/",
         )  # fmt: skip
         theirs.close()
-        if self._cgroup:
-            self._cgroup.add(self.process.pid)
-
-    @property
-    def limited_by_cgroup(self) -> bool:
-        """Whether the kernel counts the memory of all its processes together."""
-        return self._cgroup is not None
 
     def wait_until_ready(self) -> None:
         """Raises `WorkerError`, with what it printed, if it does not start."""
-        self._read(START_SECONDS)
+        self.read(self._control, START_SECONDS)
 
     def warm(self, modules: list[str]) -> list[str]:
         """Import modules before the fork; returns those that could not be."""
-        self.control.send(json.dumps({"op": "warm", "modules": modules}).encode())
-        return self._read(START_SECONDS)["warm"]
+        self._order([json.dumps({"op": "warm", "modules": modules}).encode()])
+        return self.read(self._control, START_SECONDS)["warm"]
 
     def rehearse(self, cells: list[dict], secret: str) -> list[str]:
         """Run the source notebook in the parent, so that what it computes once is there.
@@ -84,41 +80,92 @@ class Side:
         Returns the modules that it loaded.
         """
         job = memory_file(json.dumps({"cells": cells, "secret": secret}).encode())
-        socket.send_fds(self.control, [b'{"op": "rehearse"}'], [job])
-        os.close(job)
-        return self._read(2 * START_SECONDS)["loaded"]
+        self._order([b'{"op": "rehearse"}'], job)
+        return self.read(self._control, 2 * START_SECONDS)["loaded"]
 
-    def fork(self, handles: list[int], limits: Limits) -> None:
-        """Start one submission with these file handles."""
-        order = json.dumps({"op": "fork", "limits": asdict(limits)}).encode()
-        socket.send_fds(self.control, [order], handles)
-        self.forked = True
+    def branch(self, limits: Limits) -> "Side":
+        """A copy for one worker. Raises `WorkerError` if the parent has ended."""
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._order([b'{"op": "branch"}'], theirs.detach())
+        return Side(self, mine, limits)
 
-    def kill(self) -> None:
-        """End the submission in progress."""
-        with contextlib.suppress(OSError):
-            self.control.send(b'{"op": "kill"}')
-
-    def ended(self, seconds: float) -> int:
-        """Wait for the end of the submission in progress; its exit status."""
-        status = self._read(seconds)["ended"]
-        self.forked = False
-        return status
-
-    def _read(self, seconds: float) -> dict:
-        self.control.settimeout(seconds)
+    def _order(self, order: list[bytes], *handles: int) -> None:
         try:
-            data = self.control.recv(1 << 17)
+            socket.send_fds(self._control, order, handles)
+        except OSError as error:
+            raise WorkerError(f"the {self.role} side takes no orders: {error}") from None
+        finally:
+            for handle in handles:
+                os.close(handle)
+
+    def read(self, control: socket.socket, seconds: float) -> dict:
+        """The next answer; raises `WorkerError` if there is none."""
+        return self.read_from(control, seconds)[0]
+
+    def read_from(self, control: socket.socket, seconds: float) -> tuple[dict, int]:
+        """The same, and which process has said it, where the socket tells."""
+        control.settimeout(seconds)
+        try:
+            data, about, _, _ = control.recvmsg(1 << 17, socket.CMSG_SPACE(_CREDENTIALS.size))
         except OSError as error:
             raise WorkerError(f"the {self.role} side does not answer: {error}") from None
         if not data:
             said = os.pread(self.log, 2000, 0).decode("utf-8", "replace").strip()
             raise WorkerError(f"the {self.role} side has ended: {said}")
-        return json.loads(data)
+        return json.loads(data), _CREDENTIALS.unpack(about[0][2])[0] if about else 0
+
+    def close(self) -> None:
+        """End it and all that it started."""
+        self._control.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
+        os.close(self.log)
+
+
+class Side:
+    """One worker's copy of a parent, which serves one submission after the other."""
+
+    def __init__(self, parent: Parent, control: socket.socket, limits: Limits) -> None:
+        self.role, self.forked = parent.role, False
+        self._parent, self._control = parent, control
+        self._cgroup = None
+        try:
+            _, self.pid = parent.read_from(control, START_SECONDS)
+            self._cgroup = None if parent.unsafe else Cgroup.make(limits)
+            if self._cgroup:
+                self._cgroup.add(self.pid)
+        except (WorkerError, OSError):
+            self.close()
+            raise
+
+    @property
+    def limited_by_cgroup(self) -> bool:
+        """Whether the kernel counts the memory of all its processes together."""
+        return self._cgroup is not None
+
+    def fork(self, handles: list[int], limits: Limits) -> None:
+        """Start one submission with these file handles."""
+        order = json.dumps({"op": "fork", "limits": asdict(limits)}).encode()
+        socket.send_fds(self._control, [order], handles)
+        self.forked = True
+
+    def kill(self) -> None:
+        """End the submission in progress."""
+        with contextlib.suppress(OSError):
+            self._control.send(b'{"op": "kill"}')
+
+    def ended(self, seconds: float) -> int:
+        """Wait for the end of the submission in progress; its exit status."""
+        status = self._parent.read(self._control, seconds)["ended"]
+        self.forked = False
+        return status
 
     def children(self) -> list[int]:
-        """The processes of the submission in progress; bwrap takes two, the parent one."""
-        return _descendants(self.process.pid)[1 if self._unsafe else 3 :]
+        """The processes of the submission in progress."""
+        return _descendants(self.pid)[1:]
 
     def holds_more_than(self, most: int) -> bool:
         """Whether those have more bytes in memory, apart from what they share with their parent.
@@ -130,12 +177,7 @@ class Side:
 
     def close(self) -> None:
         """End it and all that it started."""
-        self.control.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.wait()
-        os.close(self.log)
+        self._control.close()
         if self._cgroup:
             self._cgroup.remove()
 
@@ -143,7 +185,7 @@ class Side:
 class Cgroup:
     """Groups of processes with a common limit on memory (with what lies in tmpfs) and number."""
 
-    count = 0
+    numbers = itertools.count(1)
 
     def __init__(self, folders: list[Path]) -> None:
         self.folders = folders
@@ -151,8 +193,8 @@ class Cgroup:
     @classmethod
     def make(cls, limits: Limits) -> "Cgroup | None":
         """New groups below the current ones; None where this user cannot make them."""
-        cls.count += 1
-        name, room = f"grading-{os.getpid()}-{cls.count}", limits.memory + 512 * sandbox.MIB
+        name = f"grading-{os.getpid()}-{next(cls.numbers)}"
+        room = limits.memory + ROOM
         folders = []
         try:
             for kind, settings in (

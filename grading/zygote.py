@@ -22,7 +22,7 @@ from typing import Any
 from grading import sandbox
 
 CHANNEL, OUTPUT, JOB = 3, 1, 4
-PACKET = 1 << 17
+PACKET, READY = 1 << 17, b'{"ready": true}'
 # With what numpy loads when first used, and the plots that students may draw.
 LOADED = {
     "student": ["grading.student", "numpy.random", "tomllib", "matplotlib.pyplot"],
@@ -37,26 +37,49 @@ def main() -> None:
     unsafe = sys.argv[3:] == ["unsafe"]
     if not unsafe:
         sandbox.hide_memory()
+        sandbox.seccomp_code()
     _warm(role)
-    control.send(b'{"ready": true}')
+    control.send(READY)
     gathered = False
     while packet := _orders(control):
         order, handles = packet
-        if order["op"] != "fork":
-            gathered = False
-        elif not gathered:
-            _use_huge_pages()
-            gathered = True
         if order["op"] == "warm":
             control.send(json.dumps({"warm": _import(order["modules"])}).encode())
         elif order["op"] == "rehearse":
             loaded = importlib.import_module("grading.trusted").rehearse(handles.pop())
             _freeze()
             control.send(json.dumps({"loaded": loaded}).encode())
-        elif order["op"] == "fork":
-            control.send(json.dumps(_serve(role, control, order, handles, unsafe)).encode())
+        elif order["op"] == "branch":
+            if not gathered:
+                _use_huge_pages()
+            _branch(role, control, handles.pop(), unsafe)
+        gathered = order["op"] == "branch"
+        _bury()
+
+
+def _branch(role: str, control: socket.socket, handle: int, unsafe: bool) -> None:
+    """A copy of this parent for one worker: it serves the submissions that come by this socket."""
+    ours = socket.socket(fileno=handle)
+    if os.fork():
+        ours.close()
+        return
+    control.close()
+    sandbox.die_with_parent()
+    ours.send(READY)
+    while packet := _orders(ours):
+        order, handles = packet
+        if order["op"] == "fork":
+            ours.send(json.dumps(_serve(role, ours, order, handles, unsafe)).encode())
         for handle in handles:
             os.close(handle)
+    os._exit(0)
+
+
+def _bury() -> None:
+    """Take note of the copies that have ended."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _orders(control: socket.socket) -> tuple[dict, list[int]] | None:
@@ -119,49 +142,35 @@ def _serve(
     role: str, control: socket.socket, order: dict, handles: list[int], unsafe: bool
 ) -> dict:
     """One submission: fork, wait for the end or for the order to kill it."""
-    report, told = os.pipe()
-    child = os.fork()
+    limits = sandbox.Limits(**order["limits"])
+    apart = role == "student" and not unsafe
+    user = os.getuid(), os.getgid()
+    child = sandbox.fork_apart() if apart else os.fork()
     if child == 0:
         control.close()
-        os.close(report)
-        _child(role, order, handles, told, unsafe)
-    os.close(told)
+        _child(role, limits, handles, user if apart else None, unsafe)
     watched = os.pidfd_open(child)
-    inner = os.read(report, 32)
-    os.close(report)
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     poll.register(control, select.POLLIN)
     while not any(ready == watched for ready, _ in poll.poll()):
         data = control.recv(PACKET)
         if not data or json.loads(data).get("op") == "kill":
-            for pid in filter(None, [int(inner or 0), child if role == "test" else 0]):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if not inner and role == "student":
-                os.kill(child, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
+            break
     os.close(watched)
     status = os.waitpid(child, 0)[1]
     return {"ended": os.waitstatus_to_exitcode(status)}
 
 
-def _child(role: str, order: dict, handles: list[int], told: int, unsafe: bool) -> Any:
-    """In the fork: walls for the student, then the side's own loop. It never returns."""
-    limits = sandbox.Limits(**order["limits"])
+def _child(
+    role: str, limits: sandbox.Limits, handles: list[int], user: tuple | None, unsafe: bool
+) -> Any:
+    """In the fork: the last walls, then the side's own loop. It never returns."""
     try:
-        if role == "student" and not unsafe:
-            sandbox.own_namespaces(limits.tmp_size)
-            inner = os.fork()
-            if inner:
-                os.write(told, str(inner).encode())
-                os.close(told)
-                for handle in handles:
-                    os.close(handle)
-                code = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
-                os._exit(code if code >= 0 else 128 - code)
-            sandbox.die_with_parent()
-        else:
-            os.write(told, b"0" if role == "test" else str(os.getpid()).encode())
+        if user:
+            sandbox.settle(*user, limits.tmp_size)
+        sandbox.die_with_parent()
         _arrange(handles)
         sandbox.limit_resources(limits)
         if not unsafe:
