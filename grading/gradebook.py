@@ -175,18 +175,18 @@ def record(
     """
     from nbgrader.api import Student, SubmittedAssignment, SubmittedNotebook
 
-    db = gradebook.db
+    db = gradebook.db.connection()
     about = {"timestamp": moment} if (moment := _moment(when)) else {}
-    _row(db, Student, {"id": student}, {})
+    _, new = _row(db, Student, {"id": student}, {})
     mine = {"assignment_id": entered.id, "student_id": student}
-    submission = _row(db, SubmittedAssignment, mine, about)
+    submission, new = _row(db, SubmittedAssignment, mine, about, new)
     for name, (source, work, result) in graded.items():
         ids = entered.notebooks[name]
         mine = {"assignment_id": submission, "notebook_id": ids.notebook}
-        notebook = _row(db, SubmittedNotebook, mine, {})
-        _write_grades(db, notebook, ids, _scores(source, work, result))
-        _write_comments(db, notebook, ids, _remarks(source, work, result))
-    db.commit()
+        notebook, fresh = _row(db, SubmittedNotebook, mine, {}, new)
+        _write_grades(db, notebook, ids, _scores(source, work, result), fresh)
+        _write_comments(db, notebook, ids, _remarks(source, work, result), fresh)
+    gradebook.db.commit()
 
 
 def _moment(when: str) -> datetime | None:
@@ -199,17 +199,20 @@ def _moment(when: str) -> datetime | None:
         return None
 
 
-def _row(db: Any, model: Any, key: dict[str, str], about: dict[str, Any]) -> str:
-    """The id of the row with this key, made if it is not there."""
+def _row(
+    db: Any, model: Any, key: dict[str, str], about: dict[str, Any], new: bool = False
+) -> tuple[str, bool]:
+    """The id of the row with this key, and whether it had to be made; `new` if it cannot exist."""
     table = model.__table__
     where = [table.c[name] == value for name, value in key.items()]
-    found = db.execute(select(table.c.id).where(*where)).scalar()
+    found = None if new else db.execute(select(table.c.id).where(*where)).scalar()
     if found is None:
         found = key.get("id") or uuid4().hex
         db.execute(insert(table), [{**key, "id": found, **about}])
-    elif about:
+        return found, True
+    if about:
         db.execute(update(table).where(*where).values(**about))
-    return found
+    return found, False
 
 
 def _scores(
@@ -231,13 +234,13 @@ def _remarks(
 
 
 def _write_grades(
-    db: Any, notebook: str, ids: CellIds, score: Callable[[str], float | None]
+    db: Any, notebook: str, ids: CellIds, score: Callable[[str], float | None], new: bool
 ) -> None:
     from nbgrader.api import Grade
 
     table = Grade.__table__
     there = select(table.c.cell_id, table.c.manual_score).where(table.c.notebook_id == notebook)
-    by_hand = dict(db.execute(there).all())
+    by_hand = {} if new else dict(db.execute(there).all())
     rows = []
     for name, cell in ids.grades.items():
         points = score(name)
@@ -247,14 +250,15 @@ def _write_grades(
 
 
 def _write_comments(
-    db: Any, notebook: str, ids: CellIds, remark: Callable[[str], str | None]
+    db: Any, notebook: str, ids: CellIds, remark: Callable[[str], str | None], new: bool
 ) -> None:
     from nbgrader.api import Comment
 
     table = Comment.__table__
-    there = db.execute(select(table.c.cell_id).where(table.c.notebook_id == notebook)).scalars()
+    there = select(table.c.cell_id).where(table.c.notebook_id == notebook)
+    known = set() if new else set(db.execute(there).scalars())
     rows = [{"cell_id": cell, "auto_comment": remark(name)} for name, cell in ids.comments.items()]
-    _write(db, table, notebook, rows, set(there))
+    _write(db, table, notebook, rows, known)
 
 
 def _write(db: Any, table: Any, notebook: str, rows: list[dict], there: set[str]) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ class SourceNotebook:
         """The points of all tests and of all written answers."""
         return sum(test.points for test in self.problem.tests) + sum(w.points for w in self.written)
 
+    @cached_property
+    def solved(self) -> Mapping[str, set[str]]:
+        """The names that the solution cells bind, by cell id."""
+        own = [c for c in self.problem.cells if isinstance(c, Cell) and c.kind == "student"]
+        return {cell.cell_id: defined_names(cell.source) for cell in own if cell.cell_id}
+
+    @cached_property
+    def wanted(self) -> set[str]:
+        """All these names."""
+        return {name for names in self.solved.values() for name in names}
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -72,6 +84,16 @@ class _Raw:
     source: str
     grade_id: str | None
     role: str = "student"
+
+    @cached_property
+    def names(self) -> set[str]:
+        """What it binds at its top level."""
+        return defined_names(self.source)
+
+    @property
+    def line(self) -> str:
+        """Its text in one line, however it is indented."""
+        return " ".join(self.source.split())
 
 
 def read_source(path: Path) -> SourceNotebook:
@@ -240,12 +262,11 @@ def _retype(raws: list[_Raw], source: SourceNotebook, notes: list[str]) -> None:
     """Turn cells back into the type that the source gives them, by id or by what they define."""
     types = {_name(cell): "code" for cell in source.problem.cells if _name(cell)}
     types |= {each.grade_id: each.cell_type for each in source.written}
-    wanted = {name for names in _wanted(source).values() for name in names}
-    have = {name for raw in raws if raw.cell_type == "code" for name in defined_names(raw.source)}
+    code = [raw for raw in raws if raw.cell_type == "code"]
     for raw in raws:
         right = types.get(raw.grade_id, raw.cell_type)
-        if raw.grade_id is None and raw.cell_type != "code":
-            found = (defined_names(raw.source) & wanted) - have
+        if raw.grade_id is None and raw.cell_type != "code" and raw.names & source.wanted:
+            found = (raw.names & source.wanted).difference(*(each.names for each in code))
             right = "code" if found and _parses(raw.source) else right
         if right != raw.cell_type:
             notes.append(f"a {raw.cell_type} cell was turned back into a {right} cell")
@@ -260,29 +281,20 @@ def _parses(source: str) -> bool:
     return True
 
 
-def _wanted(source: SourceNotebook) -> dict[str, set[str]]:
-    """The names that the source's own solution cells bind, by cell id."""
-    own = [
-        c for c in source.problem.cells if isinstance(c, Cell) and c.kind == "student" and c.cell_id
-    ]
-    return {cell.cell_id: defined_names(cell.source) for cell in own}
-
-
 def _assign_roles(raws: list[_Raw], source: SourceNotebook, notes: list[str]) -> None:
     """Which cells only mark the place of a locked cell, and which are the student's own."""
     fixed = {_name(cell): _bare(cell.source) for cell in source.problem.cells if _is_fixed(cell)}
-    wanted = {name for names in _wanted(source).values() for name in names}
-    known = set(fixed) | set(_wanted(source)) | {each.grade_id for each in source.written}
+    known = set(fixed) | set(source.solved) | {each.grade_id for each in source.written}
     restored, seen = 0, set()
     for raw in raws:
         if raw.cell_type != "code":
             continue
         if raw.grade_id not in known:
-            raw.grade_id = _restored_id(raw, fixed, wanted, source)
+            raw.grade_id = _restored_id(raw, fixed, source)
             restored += raw.grade_id is not None
-        answers = bool(defined_names(raw.source) & wanted)
         if raw.grade_id in fixed:
-            if answers and not _similar(raw.source, fixed[raw.grade_id]):
+            given = fixed[raw.grade_id]
+            if raw.line != given and raw.names & source.wanted and not _similar(raw, given):
                 notes.append(
                     f"a cell with an answer had the id of {raw.grade_id}: taken as an answer"
                 )
@@ -308,21 +320,20 @@ def _bare(source: str) -> str:
     return " ".join(HIDDEN.sub("", source).split())
 
 
-def _restored_id(raw: _Raw, fixed: Mapping, wanted: set[str], source: SourceNotebook) -> str | None:
+def _restored_id(raw: _Raw, fixed: Mapping, source: SourceNotebook) -> str | None:
     """The id of the source's cell that this one is: by its text, then by what it defines."""
-    text, names = " ".join(raw.source.split()), defined_names(raw.source)
     for name, known in fixed.items():
-        if text == known:
+        if raw.line == known:
             return name
-    if names & wanted:
-        owners = [cell for cell, its in _wanted(source).items() if its & names]
+    if raw.names & source.wanted:
+        owners = [cell for cell, its in source.solved.items() if its & raw.names]
         return owners[0] if len(owners) == 1 else None
-    near = [name for name, known in fixed.items() if _similar(raw.source, known)]
+    near = [name for name, known in fixed.items() if _similar(raw, known)]
     return near[0] if near else None
 
 
-def _similar(source: str, known: str) -> bool:
-    text = " ".join(source.split())
+def _similar(raw: _Raw, known: str) -> bool:
+    text = raw.line
     if not text or not known or not 0.5 < len(text) / len(known) < 2:
         return False
     match = SequenceMatcher(None, text[:4000], known[:4000], autojunk=False)
@@ -351,7 +362,7 @@ def _after_its_question(raws: list[_Raw], source: SourceNotebook, grade_id: str)
     before = cells[ids.index(grade_id) - 1] if ids.index(grade_id) else None
     question = " ".join(_text(before["source"]).split()) if before else None
     for place, raw in enumerate(raws[:-1]):
-        if " ".join(raw.source.split()) == question:
+        if raw.line == question:
             return raws[place + 1]
     return None
 
