@@ -197,7 +197,9 @@ class Parents:
         sides = {}
         try:
             for role, parent in self._roles.items():
-                sides[role] = parent.branch(limits)
+                sides[role] = parent.branch()
+            for side in sides.values():
+                side.wait_until_ready(limits)
             return sides
         except BaseException:
             for side in sides.values():

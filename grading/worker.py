@@ -83,12 +83,12 @@ class Parent:
         self._order([b'{"op": "rehearse"}'], job)
         return self.read(self._control, 2 * START_SECONDS)["loaded"]
 
-    def branch(self, limits: Limits) -> "Side":
-        """A copy for one worker. Raises `WorkerError` if the parent has ended."""
+    def branch(self) -> "Side":
+        """A copy for one worker, to be waited for. Raises `WorkerError` if the parent has ended."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._order([b'{"op": "branch"}'], theirs.detach())
-        return Side(self, mine, limits)
+        return Side(self, mine)
 
     def _order(self, order: list[bytes], *handles: int) -> None:
         try:
@@ -128,18 +128,17 @@ class Parent:
 class Side:
     """One worker's copy of a parent, which serves one submission after the other."""
 
-    def __init__(self, parent: Parent, control: socket.socket, limits: Limits) -> None:
-        self.role, self.forked = parent.role, False
+    def __init__(self, parent: Parent, control: socket.socket) -> None:
+        self.role, self.forked, self.pid = parent.role, False, 0
         self._parent, self._control = parent, control
-        self._cgroup = None
-        try:
-            _, self.pid = parent.read_from(control, START_SECONDS)
-            self._cgroup = None if parent.unsafe else Cgroup.make(limits)
-            if self._cgroup:
-                self._cgroup.add(self.pid)
-        except (WorkerError, OSError):
-            self.close()
-            raise
+        self._cgroup: Cgroup | None = None
+
+    def wait_until_ready(self, limits: Limits) -> None:
+        """Have the kernel count what it uses, where it can. Raises `WorkerError` or `OSError`."""
+        _, self.pid = self._parent.read_from(self._control, START_SECONDS)
+        self._cgroup = None if self._parent.unsafe else Cgroup.make(limits)
+        if self._cgroup:
+            self._cgroup.add(self.pid)
 
     @property
     def limited_by_cgroup(self) -> bool:
