@@ -125,7 +125,8 @@ def _freeze() -> None:
 def _use_huge_pages() -> None:
     """Gather memory in pages of 2 MiB, of which a fork copies hundreds of entries, not 50,000.
 
-    The C library asks for such pages, Python for its small objects does not. A kernel before 6.1, or one without room, refuses: forks then take longer, and nothing else.
+    The C library asks for such pages, Python for its small objects does not. A kernel before 6.1,
+    or one without room, refuses: forks then take longer, and nothing else.
     """
     libc = ctypes.CDLL(None)
     with open("/proc/self/maps") as maps:
