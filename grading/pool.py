@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grading.core import Cell, Grader, Parents, Problem, Result, Verdict
+from grading.sandbox import Limits
 
 STOP_SECONDS = 0.2
 
@@ -29,22 +30,25 @@ def lost(problem: Problem, note: str, unsafe: bool) -> Result:
 
 
 def grade_here(
-    tasks: Iterable[GradingTask], workers: int, unsafe: bool = False
+    tasks: Iterable[GradingTask],
+    workers: int,
+    unsafe: bool = False,
+    limits: Limits | None = None,
 ) -> Iterator[tuple[Any, Result]]:
     """Grade tasks on this machine; yields key and result in the order in which they end.
 
     A worker is a thread: what it waits for runs in sandboxed processes, branched off parents that
     all workers share. They begin at once, before the first result is asked for.
     """
-    results = _results(tasks, workers, unsafe)
+    results = _results(tasks, workers, Nursery(unsafe, limits))
     next(results)
     return results
 
 
-def _results(tasks: Iterable[GradingTask], workers: int, unsafe: bool) -> Iterator[Any]:
+def _results(tasks: Iterable[GradingTask], workers: int, nursery: "Nursery") -> Iterator[Any]:
     waiting: queue.Queue = queue.Queue(2 * workers)
     done: queue.Queue = queue.Queue(4 * workers)
-    stop, nursery = threading.Event(), Nursery(unsafe)
+    stop = threading.Event()
     arguments = (waiting, done, nursery, stop)
     many = [threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(workers)]
     arguments = (tasks, waiting, done, nursery, many, stop)
@@ -94,15 +98,15 @@ def _manage(
 class Nursery:
     """The parents that the workers of one process share, started when the first one asks."""
 
-    def __init__(self, unsafe: bool = False) -> None:
-        self.unsafe = unsafe
+    def __init__(self, unsafe: bool = False, limits: Limits | None = None) -> None:
+        self.unsafe, self.limits = unsafe, limits
         self._lock, self._parents = threading.Lock(), None
 
     def grader(self) -> Grader:
         """A grader on the shared parents. Raises `NoSandboxError` where there are no walls."""
         with self._lock:
-            self._parents = self._parents or Parents(unsafe=self.unsafe)
-        return Grader(unsafe=self.unsafe, parents=self._parents)
+            self._parents = self._parents or Parents(self.limits, self.unsafe)
+        return Grader(self.limits, self.unsafe, self._parents)
 
     def close(self) -> None:
         """End the parents, if they were started."""

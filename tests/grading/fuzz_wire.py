@@ -38,12 +38,14 @@ VALUES = [
     torch.arange(6.0).view(2, 3), torch.tensor([True, False]), torch.ones(2, dtype=torch.bfloat16),
     np.arange(4, dtype="int16"), np.float32(2.5), b"bytes", bytearray(b"x"), 2**300, 1 + 2j,
     OrderedDict(a=1), range(1, 9, 2), slice(1, None), ..., torch.float16, torch.Size([2, 3]),
-    {(1, "x"): [torch.zeros(0), {}]},
+    {(1, "x"): [torch.zeros(0), {}]}, [{"flops": n, "at": {"x": 0.5}} for n in range(3)],
+    [(1, "a", torch.ones(1)), (2, "b", torch.ones(2))],
 ]  # fmt: skip
 ODD = [None, True, -1, 0, 1, 2**31, 2**63, 1e308, "", "T", "l", "h", "r", "P", "L", "nt", [], {}, [[]],
        ["h", 1, "function", "f", "g"], ["h", 1, "module", "x", "y"], ["r", 1], ["nt", "A", ["b"], [1]],
        ["h", 1, "exception", "ValueError|Exception", "x"], ["T", "float32", [2], 0, {}],
        ["T", "float32", [1 << 40], 0, {}], ["P", 1, True, ["T", "float32", [1], 0, {"g": 1}]],
+       ["rd", ["l", "x"], [["l", [1, 2]], ["l", ["a", "b"]]]], ["rt", [["l", [1]], ["l", []]]], ["rd", [], []],
        ["h", 2, "class", "x" * 500, "y"], ["nt", "__import__", ["os"], []], "__class__", "../../x"]  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def seeds() -> list[tuple[dict, list[bytes]]]:
             ({"callback": 1, "args": ["l", [["l", [node]], ["d", [], []]]]}, encoder.buffers)
         )
     answers = ["l", [["l", [1, ["l", [2]], "x"]], None]]
-    messages.append(({"ok": answers, "out": ""}, []))
+    messages.append(({"ok": answers, "out": "", "moved": ["f", "answer"]}, []))
     messages.append(
         ({"raise": {"types": ["ValueError", "Exception"], "text": "no"}, "out": ""}, [])
     )

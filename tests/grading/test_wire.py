@@ -43,6 +43,8 @@ VALUES = st.recursive(
         st.lists(inner, max_size=4),
         st.tuples(inner, inner),
         st.dictionaries(st.text(), inner, max_size=4),
+        st.lists(st.fixed_dictionaries({"a": inner, 2: inner}), max_size=3),
+        st.lists(st.tuples(inner, inner), max_size=3),
         st.frozensets(st.integers(), max_size=4),
     ),
     max_leaves=12,
@@ -79,6 +81,24 @@ def test_the_types_that_tests_use(value):
     assert same.all() if isinstance(same, torch.Tensor | np.ndarray) else same
 
 
+def test_records_cross_column_by_column():
+    """A list of like rows takes one list for each column, in both directions, at any depth."""
+    rows = [{"n": n, "at": {"x": n / 2}, "pair": (n, "a")} for n in range(3)]
+    node = wire.Encoder(refuse)(rows)
+    columns = [["l", [0, 1, 2]], ["rd", ["x"], [["l", [0.0, 0.5, 1.0]]]]]
+    pairs = ["rt", [["l", [0, 1, 2]], ["l", ["a", "a", "a"]]]]
+    assert node == ["rd", ["n", "at", "pair"], [*columns, pairs]]
+    assert there_and_back(rows) == rows
+    for others in ([{"a": 1}, {"b": 1}], [{}, {}], [(1,), (1, 2)], [(), ()], [{"a": 1}, None]):
+        assert there_and_back(others) == others
+
+
+def test_integers_beyond_the_limit_are_refused_among_others_too():
+    for value in (1 << 20_000, [1, -(1 << 20_000)], [{"a": 1}, {"a": 1 << 20_000}]):
+        with pytest.raises(wire.WireError, match="20001 bits"):
+            wire.Encoder(refuse)(value)
+
+
 BAD_NODES = [
     [], ["x"], [1], {}, ["l"], ["l", 5], ["d", [[1]]], ["d", [[["l", []], 1]]], ["T"],
     ["T", "float32", [2], 0, {}], ["T", "float32", [-1], 0, {}], ["T", "float32", [1 << 60], 0, {}],
@@ -86,6 +106,9 @@ BAD_NODES = [
     ["T", "bool", [4], 0, {}], ["n", "object", [1], 0], ["n", "float32", [1.0], 0], ["b", -1],
     ["T", "float32", [0] * 17, 0, {}], ["c", "x", 1], ["dtype", "nothing"], ["size", [-1]],
     ["slice", [1]], ["range", [1, 2, 0]], ["ns", "float32", [0], 0], ["T", "float32", [1], 0, 3],
+    ["rd"], ["rt"], ["rd", [], []], ["rd", ["a"], []], ["rd", ["a"], [1]], ["rt", [["t", [1]]]],
+    ["rd", ["a"], [["l", [1]], ["l", [2]]]], ["rd", ["a", "b"], [["l", [1]], ["l", [1, 2]]]],
+    ["rd", [["l", []]], [["l", [1, 2]]]], ["rt", [["l", [1]], ["l", []]]], ["rt", "ab"],
 ]  # fmt: skip
 
 
