@@ -10,6 +10,7 @@ of as many as ours is reckoned from that. Needs root and cgroup v1, for the CPU 
 """
 
 import argparse
+import atexit
 import json
 import os
 import shutil
@@ -19,8 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -67,7 +69,7 @@ class Peer:
 def main() -> None:
     """Print each turn, then the median of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("submissions", type=int, nargs="?", default=200)
+    parser.add_argument("submissions", type=int, nargs="?", default=1000)
     parser.add_argument("--otter", type=Path, help="a Python with otter-grader")
     options = parser.parse_args()
     ratios: dict[str, list[float]] = {}
@@ -252,13 +254,20 @@ def _cpu_seconds() -> float:
     return int((_group() / "cpuacct.usage").read_text()) / 1e9
 
 
+@cache
 def _group() -> Path:
     """A control group for this process and all that it starts. Needs root and cgroup v1."""
     folder = CGROUPS / "cpuacct" / f"bench-{os.getpid()}"
-    if not folder.is_dir():
-        folder.mkdir()
-        (folder / "cgroup.procs").write_text(str(os.getpid()))
+    folder.mkdir(exist_ok=True)
+    (folder / "cgroup.procs").write_text(str(os.getpid()))
+    atexit.register(_leave, folder)
     return folder
+
+
+def _leave(folder: Path) -> None:
+    with suppress(OSError):
+        (folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+        folder.rmdir()
 
 
 def _environment(programs: Path) -> dict[str, str]:
