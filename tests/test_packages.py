@@ -9,6 +9,7 @@ from importlib.metadata import distributions, requires, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from lib.data.checkpoints import PACKAGED
@@ -53,6 +54,18 @@ def test_nothing_is_missing_and_nothing_contradicts():
     left_out = set.union(*(unmet(package) for package in pins("requirements-weights.lock")))
     assert len(left_out) >= 3
     assert complaints == left_out, done.stdout + done.stderr
+
+
+def test_every_package_takes_the_oldest_python_that_we_name():
+    """Not only the one that the lock files were made with."""
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    first = f"{oldest.removeprefix('>=')}.0"
+    refusing = [
+        f"{each.metadata['Name']} {each.version} requires {each.metadata['Requires-Python']}"
+        for each in distributions()
+        if not SpecifierSet(each.metadata.get("Requires-Python") or "").contains(first)
+    ]
+    assert refusing == []
 
 
 def test_what_is_installed_is_what_the_lock_files_say():
