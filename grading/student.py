@@ -238,7 +238,19 @@ class Student:
         except BaseException as error:
             failure = f"{type(error).__name__}: {error}"[:2000]
         self.alarm.install()
-        return {"error": failure, "plots": self._plots()}
+        return {"error": failure, "plots": self._plots(), "defined": self._defined()}
+
+    def _defined(self) -> dict[str, Any]:
+        """The functions and classes that are new: a test need not ask for them one by one."""
+        new = {
+            name: value
+            for name, value in self.namespace.items()
+            if type(value) in (types.FunctionType, type)
+            and value.__module__ == "__main__"
+            and self.shown.get(name) is not value
+        }
+        self.shown |= new
+        return new
 
     def _execute(self, source: str, name: str) -> None:
         try:
