@@ -2,30 +2,34 @@
 
 python -m grading grade ASSIGNMENT --from FOLDER|ZIP|exchange    a class, into the gradebook
 python -m grading run SOURCE.ipynb FOLDER --csv F --feedback D   one notebook, without a course
-python -m grading check NOTEBOOK.ipynb                           the visible tests, for oneself
+python -m grading check NOTEBOOK.ipynb [--watch]                 the visible tests, for oneself
 python -m grading doctor                                         what this machine's sandbox holds
 """
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from exercises.course import course_secret
 from grading.batch import Cohort, Outcome, Run, in_order
+from grading.core import Grader
 from grading.course import Course, grade_course, write_feedback
 from grading.feedback import write_page
 from grading.intake import collect
-from grading.notebooks import IntakeError, read_source, read_submission, visible
+from grading.notebooks import IntakeError, read_source, read_submission, unsolved, visible
 from grading.pool import grade_here
 from grading.report import grades_csv, grades_json
 from grading.sandbox import NoSandboxError
 
 EXERCISES = Path(__file__).resolve().parent.parent / "exercises"
 EXCHANGE = Path("/usr/local/share/nbgrader/exchange")
+WATCH_SECONDS = 0.2
 COURSE_ID = "where-the-bytes-go"
 
 
@@ -99,21 +103,39 @@ def _say(outcomes: Sequence[Outcome]) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """The visible tests of a notebook, on the answers in it; 0 if all pass."""
-    from grading.core import Grader
+    status = 0
+    with Grader(unsafe=options.unsafe) as grader, contextlib.suppress(KeyboardInterrupt):
+        for data in saved(options.notebook, options.watch):
+            status = _check(grader, options.notebook, data)
+    return status
 
+
+def saved(path: Path, watch: bool = False) -> Iterator[bytes]:
+    """What is in a file and, if it is to be watched, what is in it whenever it is saved again."""
+    seen = path.read_bytes()
+    yield seen
+    while watch:
+        time.sleep(WATCH_SECONDS)
+        with contextlib.suppress(FileNotFoundError):  # an editor may put a new file in its place
+            data = path.read_bytes()
+            if data != seen:
+                seen = data
+                yield data
+
+
+def _check(grader: Grader, notebook: Path, data: bytes) -> int:
     try:
-        source = visible(read_source(options.notebook))
-        submission = read_submission(options.notebook.read_bytes(), source)
+        source = unsolved(visible(read_source(notebook)))
+        submission = read_submission(data, source)
     except (IntakeError, ValueError, KeyError, TypeError) as error:
-        print(f"{options.notebook} cannot be checked: {error}", file=sys.stderr)
+        print(f"{notebook} cannot be checked: {error}", file=sys.stderr, flush=True)
         return 2
-    with Grader(unsafe=options.unsafe) as grader:
-        result = grader.grade(source.problem, submission.cells, "")
+    result = grader.grade(source.problem, submission.cells, "")
     for verdict in result.verdicts:
         print(f"{verdict.status:8} {verdict.points:g}/{verdict.max_points:g}  {verdict.grade_id}")
         if verdict.status != "passed":
             print("         " + verdict.message.replace("\n", "\n         "))
-    print(f"{result.points:g} points by the visible tests, in {result.seconds:.2f} s")
+    print(f"{result.points:g} points by the visible tests, in {result.seconds:.2f} s", flush=True)
     return int(any(verdict.status != "passed" for verdict in result.verdicts))
 
 
@@ -150,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     two.set_defaults(do=run_notebook)
     three = commands.add_parser("check", parents=[shared], help="the visible tests, for oneself")
     three.add_argument("notebook", type=Path)
+    three.add_argument("--watch", action="store_true", help="check whenever the file is saved")
     three.set_defaults(do=check)
     commands.add_parser("doctor", help="what this machine's sandbox holds").set_defaults(do=doctor)
     return top

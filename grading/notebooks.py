@@ -9,7 +9,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +130,15 @@ def visible(source: SourceNotebook) -> SourceNotebook:
         for cell in source.problem.cells
     )
     return SourceNotebook(Problem(source.problem.name, cells), source.written, source.content)
+
+
+def unsolved(source: SourceNotebook) -> SourceNotebook:
+    """A student's own notebook as a source: its answers are no solutions for the parents to try."""
+    cells = tuple(
+        replace(cell, source="") if isinstance(cell, Cell) and cell.kind == "student" else cell
+        for cell in source.problem.cells
+    )
+    return replace(source, problem=replace(source.problem, cells=cells))
 
 
 def read_submission(data: bytes, source: SourceNotebook) -> Submission:

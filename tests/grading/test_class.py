@@ -264,6 +264,46 @@ def test_students_check_themselves(tmp_path: Path) -> None:
     assert f"{POINTS - 2:g} points by the visible tests" in done.stdout
 
 
+QUICK_CHECK = """
+import sys
+from grading import __main__, core, sandbox
+core.Limits = lambda: sandbox.Limits(cell_seconds=1.0, test_seconds=2.0)
+sys.exit(__main__.main(["check", sys.argv[1]]))
+"""
+
+
+def test_students_are_checked_whenever_they_save(tmp_path: Path) -> None:
+    """The sandbox stays warm in between, and what cannot be read does not end the watch."""
+    path = hand_in(tmp_path, "me", without("linear-limits"))
+    watching = [sys.executable, "-m", "grading", "check", path, "--watch"]
+    together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(watching, cwd=ROOT, **together) as process:
+        said = iter(process.stdout.readline, "")
+        assert any(f"{POINTS - 2:g} points by the visible tests" in line for line in said)
+        path.write_text("{")
+        assert any("cannot be checked" in line for line in said)
+        hand_in(tmp_path, "me", right())
+        assert any(f"{POINTS:g} points by the visible tests" in line for line in said)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+
+
+def test_an_answer_that_never_ends_is_checked_too(tmp_path: Path) -> None:
+    """It runs as a submission does, under the limits, and nowhere else."""
+    content = right()
+    content["cells"].append(
+        {**content["cells"][-1], "cell_type": "code", "source": "while True: 1"}
+    )
+    content["cells"][-1] |= {"metadata": {}, "outputs": [], "execution_count": None}
+    path = hand_in(tmp_path, "me", content)
+    (tmp_path / "quick.py").write_text(QUICK_CHECK)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "quick.py", path],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"{POINTS:g} points by the visible tests" in done.stdout, done.stderr
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """A PostgreSQL of our own on a socket in a folder, run by a user who is not root."""
