@@ -182,16 +182,14 @@ class Parents:
         Parents that have ended are started anew. Raises `WorkerError` if they end again.
         """
         with self._lock:
-            for attempt in (1, 2):
-                try:
-                    self._prepare(problem, secret)
-                    return self._branch(limits), set(self._rehearsed)
-                except (WorkerError, OSError):
-                    if attempt == 2:
-                        raise
-                    self.close()
-                    self._start()
-        raise AssertionError
+            try:
+                self._prepare(problem, secret)
+                return self._branch(limits), set(self._rehearsed)
+            except (WorkerError, OSError):
+                self.close()
+                self._start()
+            self._prepare(problem, secret)
+            return self._branch(limits), set(self._rehearsed)
 
     def _branch(self, limits: Limits) -> dict[str, Side]:
         sides = {}

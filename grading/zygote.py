@@ -170,7 +170,7 @@ def _child(
     try:
         if user:
             sandbox.settle(*user, limits.tmp_size)
-        os.setsid()  # a signal to one's group goes to nobody else
+            os.setsid()  # a signal to one's group goes to nobody else
         sandbox.die_with_parent()
         _arrange(handles)
         sandbox.limit_resources(limits)
