@@ -244,7 +244,7 @@ class Student:
         """The functions and classes that are new: a test need not ask for them one by one."""
         new = {
             name: value
-            for name, value in self.namespace.items()
+            for name, value in list(self.namespace.items())
             if type(value) in (types.FunctionType, type)
             and value.__module__ == "__main__"
             and self.shown.get(name) is not value
