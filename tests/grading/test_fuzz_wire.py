@@ -3,12 +3,14 @@
 import ast
 import json
 import random
+import struct
 from pathlib import Path
 
 import pytest
 
 import grading.trusted as trusted
 import grading.wire as wire
+from tests.grading.fuzz_guided import packed, unpacked
 from tests.grading.fuzz_wire import allocated, mutated, received, run, seeds, summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +105,19 @@ def test_the_long_run_found_nothing():
     about = json.loads(Path(__file__).with_name("fuzz_wire.json").read_text())
     assert about["found"] == [] and about["messages"] >= 50_000
     assert sum(about["kinds"].values()) == about["messages"]
+
+
+def test_the_guided_run_found_nothing():
+    """Nor did atheris, which is too slow and too large for every run."""
+    about = json.loads(Path(__file__).with_name("fuzz_guided.json").read_text())
+    assert about["found"] == [] and about["messages"] >= 1_000_000
+    assert about["reached"] > about["reached_first"] > 0
+
+
+def test_the_guided_run_starts_from_whole_messages():
+    for header, buffers in seeds():
+        data = packed(header, buffers)
+        assert unpacked(data) == (json.loads(json.dumps(header)), buffers)
+        assert received(data) != "WireError"
+    with pytest.raises((ValueError, struct.error)):
+        unpacked(b"short")
