@@ -85,10 +85,12 @@ def _turn(turn: int, count: int, otter: Path | None) -> Iterator[tuple[str, floa
         few, many = _nbgrader(FEW), _nbgrader(MORE)
         stock, autograde = _peer(few[0], many[0]), _peer(few[1], many[1])
         one, two = (_cost(workers(course, number)) for number in (1, 2))
+        narrow = _cost(workers(course, 1, cores=1))
     alone, overhead = _alone()
     for name, peer in (("nbgrader", stock), ("autograde alone", autograde)):
         print(f"turn {turn}: {name:16} first {peer.first}; one more {peer.more}", flush=True)
     print(f"turn {turn}: {count} by one worker {one}; by two {two}; load {os.getloadavg()[0]:.1f}")
+    print(f"turn {turn}: {count} by one worker on a single core {narrow}")
     print(f"turn {turn}: the grader alone {alone}", flush=True)
     whole = stock.whole(count)
     yield "whole run, nbgrader / ours, by the clock", whole.clock / one.clock
@@ -101,6 +103,7 @@ def _turn(turn: int, count: int, otter: Path | None) -> Iterator[tuple[str, floa
         yield "whole run, otter / ours, by the clock", theirs.whole(count).clock / one.clock
         yield "whole run, otter / ours, by CPU", theirs.whole(count).cpu / one.cpu
     yield "one worker / two workers, by the clock", one.clock / two.clock
+    yield "one on one core / two on two, by the clock", narrow.clock / two.clock
     yield "overhead in ms, median", 1000 * overhead[len(overhead) // 2]
     yield "overhead in ms, 95th of 100", 1000 * overhead[int(0.95 * len(overhead))]
 
@@ -126,14 +129,19 @@ def _nbgrader(count: int) -> tuple[Costs, Costs]:
     return Costs(sum(c.clock for c in each), sum(c.cpu for c in each)), each[0]
 
 
-def workers(course: Path, number: int) -> Callable[[], None]:
-    """Our one command with so many workers, on a copy of the course."""
+def workers(course: Path, number: int, cores: int | None = None) -> Callable[[], None]:
+    """Our one command with so many workers, on so many cores, into a fresh gradebook."""
 
     def run() -> None:
         for made in ("graded", "autograded", "feedback"):
             shutil.rmtree(course / made, ignore_errors=True)
         (course / "gradebook.db").unlink(missing_ok=True)
-        _run(course, "grading", "grade", f"--course={course}", f"--workers={number}")
+        here = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, sorted(here)[:cores])
+        try:
+            _run(course, "grading", "grade", f"--course={course}", f"--workers={number}")
+        finally:
+            os.sched_setaffinity(0, here)
 
     return run
 
