@@ -1,16 +1,19 @@
 """The grader against nbgrader and otter-grader, taking turns: `python -m tests.bench.grading`.
 
-    python -m tests.bench.grading [SUBMISSIONS] [--otter PYTHON]
+    python -m tests.bench.grading [SUBMISSIONS] [--work NAME] [--otter PYTHON]
 
-All grade the same right submissions of task2-memory; nbgrader and we write a gradebook and feedback
-pages too. PYTHON is that of an environment with otter-grader 7.0.0; without it, otter is left out.
-Each run is timed by the clock and by the CPU time of all its processes, sandbox and start included.
-A peer grades one submission and then three, which gives its start and what one more costs; a class
-of as many as ours is reckoned from that. Needs root and cgroup v1, for the CPU time.
+All grade the same right submissions: of task2-memory, with 12 tests of plain numbers, or of a small
+notebook with two tests of tensors, for which nbgrader and otter load torch each time. nbgrader and
+we write a gradebook and feedback pages too. PYTHON is that of an environment with otter-grader
+7.0.0; without it, otter is left out.
+Each run is timed by the clock and by the CPU time of all its processes, sandbox and start
+included. A peer grades one submission and then three, which gives its start and what one more
+costs; a class of as many as ours is reckoned from that. Needs root and cgroup v1, for the CPU time.
 """
 
 import argparse
 import atexit
+import copy
 import json
 import os
 import shutil
@@ -26,20 +29,53 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
-from grading.core import Cell, Grader
+from grading.core import Cell, Grader, Problem
 from grading.notebooks import read_source
 from grading.worker import CGROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
-ASSIGNMENT, NAME = "task2-memory", "arithmetic-intensity"
-SOURCE = ROOT / f"exercises/source/{ASSIGNMENT}/{NAME}.ipynb"
+SOURCE = ROOT / "exercises/source/task2-memory/arithmetic-intensity.ipynb"
 FEW, MORE, TURNS = 1, 3, 3
 OTTER = """
 import sys
 from otter.api import grade_submission
-for path in sys.argv[2:]:
-    assert float(grade_submission(path, sys.argv[1], quiet=True).total) == 36
+for path in sys.argv[3:]:
+    assert float(grade_submission(path, sys.argv[1], quiet=True).total) == float(sys.argv[2])
 """
+SOFTMAX, ATTENTION = (
+    """
+def softmax(x):
+    ### BEGIN SOLUTION
+    e = torch.exp(x - x.amax(-1, keepdim=True))
+    return e / e.sum(-1, keepdim=True)
+    ### END SOLUTION
+""",
+    """
+def attention(q, k, v):
+    ### BEGIN SOLUTION
+    return softmax(q @ k.mT / q.shape[-1] ** 0.5) @ v
+    ### END SOLUTION
+""",
+)
+TEST_SOFTMAX, TEST_ATTENTION = (
+    """
+x = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+torch.testing.assert_close(softmax(x).sum(-1), torch.ones(2))
+### BEGIN HIDDEN TESTS
+for shape in [(3,), (2, 5), (4, 1, 6)]:
+    y = 100 * torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+    torch.testing.assert_close(softmax(y), torch.softmax(y, -1))
+### END HIDDEN TESTS
+""",
+    """
+q, k, v = torch.randn(3, 2, 4, 8, generator=torch.Generator().manual_seed(0))
+assert attention(q, k, v).shape == q.shape
+### BEGIN HIDDEN TESTS
+expected = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+torch.testing.assert_close(attention(q, k, v), expected)
+### END HIDDEN TESTS
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -66,27 +102,73 @@ class Peer:
         return Costs(clock, self.first.cpu + (count - 1) * self.more.cpu)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is graded: an assignment of one notebook, with its source."""
+
+    assignment: str
+    notebook: str
+    source: dict
+
+    def write(self, folder: Path) -> Path:
+        """The source in a folder of its own, as in a course."""
+        path = folder / self.assignment / f"{self.notebook}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(self.source))
+        return path
+
+    def problem(self) -> Problem:
+        """The source as the grader has it."""
+        with tempfile.TemporaryDirectory() as folder:
+            return read_source(self.write(Path(folder))).problem
+
+
+def _small_notebook() -> dict:
+    """Two functions of tensors, each with a test."""
+    parts = [("import torch", "imports", 0, False), (SOFTMAX, "softmax", 0, True)]
+    parts += [(TEST_SOFTMAX, "test-softmax", 2, False), (ATTENTION, "attention", 0, True)]
+    parts += [(TEST_ATTENTION, "test-attention", 2, False)]
+    cells = []
+    for source, name, points, solution in parts:
+        graded = {"grade_id": name, "schema_version": 3, "task": False, "locked": not solution}
+        graded |= {"grade": points > 0, "solution": solution}
+        graded |= {"points": points} if points else {}
+        cells.append({**_own(0), "id": name, "source": source.strip()})
+        cells[-1]["metadata"] = {"nbgrader": graded}
+    about = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    return {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
+
+
+def work(name: str) -> Work:
+    """One of the two by its name."""
+    if name == "attention":
+        return Work("small", "attention", _small_notebook())
+    return Work("task2-memory", SOURCE.stem, json.loads(SOURCE.read_text()))
+
+
 def main() -> None:
     """Print each turn, then the median of the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("submissions", type=int, nargs="?", default=1000)
+    names = ["task2-memory", "attention"]
+    parser.add_argument("--work", choices=names, default=names[0])
     parser.add_argument("--otter", type=Path, help="a Python with otter-grader")
     options = parser.parse_args()
     ratios: dict[str, list[float]] = {}
     for turn in range(1, TURNS + 1):
-        for name, ratio in _turn(turn, options.submissions, options.otter):
+        for name, ratio in _turn(turn, work(options.work), options.submissions, options.otter):
             ratios.setdefault(name, []).append(ratio)
     for name, values in ratios.items():
         print(f"{name:44} {statistics.median(values):6.1f}   of {[f'{v:.1f}' for v in values]}")
 
 
-def _turn(turn: int, count: int, otter: Path | None) -> Iterator[tuple[str, float]]:
-    with _course(count) as course:
-        few, many = _nbgrader(FEW), _nbgrader(MORE)
+def _turn(turn: int, what: Work, count: int, otter: Path | None) -> Iterator[tuple[str, float]]:
+    with _course(what, count) as course:
+        few, many = _nbgrader(what, FEW), _nbgrader(what, MORE)
         stock, autograde = _peer(few[0], many[0]), _peer(few[1], many[1])
-        one, two = (_cost(workers(course, number)) for number in (1, 2))
-        narrow = _cost(workers(course, 1, cores=1))
-    alone, overhead = _alone()
+        one, two = (_cost(workers(what, course, number)) for number in (1, 2))
+        narrow = _cost(workers(what, course, 1, cores=1))
+    alone, overhead = _alone(what.problem())
     for name, peer in (("nbgrader", stock), ("autograde alone", autograde)):
         print(f"turn {turn}: {name:16} first {peer.first}; one more {peer.more}", flush=True)
     print(f"turn {turn}: {count} by one worker {one}; by two {two}; load {os.getloadavg()[0]:.1f}")
@@ -98,7 +180,7 @@ def _turn(turn: int, count: int, otter: Path | None) -> Iterator[tuple[str, floa
     yield "alone, nbgrader autograde / ours, clock", autograde.more.clock / alone.clock
     yield "alone, nbgrader autograde / ours, CPU", autograde.more.cpu / alone.cpu
     if otter:
-        theirs = _peer(_otter(FEW, otter), _otter(MORE, otter))
+        theirs = _peer(_otter(what, FEW, otter), _otter(what, MORE, otter))
         print(f"turn {turn}: otter            first {theirs.first}; one more {theirs.more}")
         yield "whole run, otter / ours, by the clock", theirs.whole(count).clock / one.clock
         yield "whole run, otter / ours, by CPU", theirs.whole(count).cpu / one.cpu
@@ -119,17 +201,17 @@ def _cost(run: Callable[[], object]) -> Costs:
     return Costs(time.monotonic() - started, _cpu_seconds() - used)
 
 
-def _nbgrader(count: int) -> tuple[Costs, Costs]:
+def _nbgrader(what: Work, count: int) -> tuple[Costs, Costs]:
     """Both of nbgrader's commands for a fresh course, and the first one of them."""
-    with _course(count) as course:
+    with _course(what, count) as course:
         each = [
-            _cost(lambda c=command: _run(course, "nbgrader", c, f"--course-dir={course}"))
+            _cost(lambda c=command: _run(what, course, "nbgrader", c, f"--course-dir={course}"))
             for command in ("autograde", "generate_feedback")
         ]
     return Costs(sum(c.clock for c in each), sum(c.cpu for c in each)), each[0]
 
 
-def workers(course: Path, number: int, cores: int | None = None) -> Callable[[], None]:
+def workers(what: Work, course: Path, number: int, cores: int | None = None) -> Callable[[], None]:
     """Our one command with so many workers, on so many cores, into a fresh gradebook."""
 
     def run() -> None:
@@ -139,16 +221,17 @@ def workers(course: Path, number: int, cores: int | None = None) -> Callable[[],
         here = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(here)[:cores])
         try:
-            _run(course, "grading", "grade", f"--course={course}", f"--workers={number}")
+            _run(what, course, "grading", "grade", f"--course={course}", f"--workers={number}")
         finally:
             os.sched_setaffinity(0, here)
 
     return run
 
 
-def _otter(count: int, python: Path) -> Costs:
+def _otter(what: Work, count: int, python: Path) -> Costs:
     """otter-grader through its own function, in one process for all submissions."""
-    content = json.loads(SOURCE.read_text())
+    content = copy.deepcopy(what.source)
+    points = str(sum(test.points for test in what.problem().tests))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tests").mkdir()
@@ -164,7 +247,7 @@ def _otter(count: int, python: Path) -> Costs:
         make = [python, "-m", "otter", "generate", "-t", "tests", "-o", "tests.zip"]
         subprocess.run(make, cwd=folder, env=environment, capture_output=True, check=True)
         papers = [f"s{number}.ipynb" for number in range(count)]
-        grade = [python, "-c", OTTER, "tests.zip", *papers]
+        grade = [python, "-c", OTTER, "tests.zip", points, *papers]
         return _cost(
             lambda: subprocess.run(
                 grade, cwd=folder, env=environment, capture_output=True, check=True
@@ -184,12 +267,11 @@ def _in_otters_form(cell: dict) -> dict:
     return {"name": about["grade_id"], "points": about["points"], "suites": [suite]}
 
 
-def _alone() -> tuple[Costs, list[float]]:
+def _alone(problem: Problem) -> tuple[Costs, list[float]]:
     """The grader without gradebook or feedback, and its overhead over the notebook's own computing.
 
     That is what cells and tests take in one process, forked from one that has run them before.
     """
-    problem = read_source(SOURCE).problem
     cells = [cell for cell in problem.cells if isinstance(cell, Cell)]
     secret = "of the race"
     took = []
@@ -210,7 +292,11 @@ def _alone() -> tuple[Costs, list[float]]:
 
 
 def _own_computing(sources: list[str], secret: str) -> float:
+    """Seconds for the cells in a fork of a process that has run them before."""
+    import torch
+
     os.environ["COURSE_SECRET"] = secret
+    torch.set_num_threads(1)  # what has threads does not survive a fork
     codes = [compile(source, "cell", "exec") for source in sources]
 
     def play() -> float:
@@ -236,16 +322,16 @@ def _own_computing(sources: list[str], secret: str) -> float:
 
 
 @contextmanager
-def _course(students: int) -> Iterator[Path]:
+def _course(what: Work, students: int) -> Iterator[Path]:
     """A fresh course with so many submissions."""
     with tempfile.TemporaryDirectory() as folder:
         course = Path(folder)
-        shutil.copytree(ROOT / "exercises/source", course / "source")
-        content = json.loads(SOURCE.read_text())
-        _run(course, "nbgrader", "generate_assignment", f"--course-dir={course}")
+        what.write(course / "source")
+        content = copy.deepcopy(what.source)
+        _run(what, course, "nbgrader", "generate_assignment", f"--course-dir={course}")
         for number in range(students):
             content["cells"].append(_own(number))
-            path = course / f"submitted/s{number}/{ASSIGNMENT}/{NAME}.ipynb"
+            path = course / f"submitted/s{number}/{what.assignment}/{what.notebook}.ipynb"
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(content))
             content["cells"].pop()
@@ -284,9 +370,9 @@ def _environment(programs: Path) -> dict[str, str]:
     return {**os.environ, **variables, "OMP_NUM_THREADS": "1"}
 
 
-def _run(course: Path, module: str, command: str, *options: str) -> None:
+def _run(what: Work, course: Path, module: str, command: str, *options: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", module, command, *options, ASSIGNMENT],
+        [sys.executable, "-m", module, command, *options, what.assignment],
         cwd=ROOT / "exercises",
         env=_environment(Path(sys.executable).parent),
         capture_output=True,
