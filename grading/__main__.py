@@ -22,7 +22,14 @@ from grading.core import Grader
 from grading.course import Course, grade_course, write_feedback
 from grading.feedback import write_page
 from grading.intake import collect
-from grading.notebooks import IntakeError, read_source, read_submission, unsolved, visible
+from grading.notebooks import (
+    IntakeError,
+    read_source,
+    read_submission,
+    source_of,
+    unsolved,
+    visible,
+)
 from grading.pool import grade_here
 from grading.report import grades_csv, grades_json
 from grading.sandbox import NoSandboxError
@@ -104,9 +111,14 @@ def _say(outcomes: Sequence[Outcome]) -> None:
 def check(options: argparse.Namespace) -> int:
     """The visible tests of a notebook, on the answers in it; 0 if all pass."""
     status = 0
-    with Grader(unsafe=options.unsafe) as grader, contextlib.suppress(KeyboardInterrupt):
-        for data in saved(options.notebook, options.watch):
-            status = _check(grader, options.notebook, data)
+    with Grader(unsafe=options.unsafe) as grader:
+        try:
+            for data in saved(options.notebook, options.watch):
+                status = _check(grader, options.notebook, data)
+        except KeyboardInterrupt:  # how a watch ends
+            if not options.watch:
+                raise
+            return 0
     return status
 
 
@@ -125,7 +137,7 @@ def saved(path: Path, watch: bool = False) -> Iterator[bytes]:
 
 def _check(grader: Grader, notebook: Path, data: bytes) -> int:
     try:
-        source = unsolved(visible(read_source(notebook)))
+        source = unsolved(visible(source_of(data, notebook.stem)))
         submission = read_submission(data, source)
     except (IntakeError, ValueError, KeyError, TypeError) as error:
         print(f"{notebook} cannot be checked: {error}", file=sys.stderr, flush=True)

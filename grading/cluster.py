@@ -9,18 +9,18 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from grading.core import Result
-from grading.pool import GradingTask, Nursery, graded, lost
+from grading.core import Grader, Parents, Result
+from grading.pool import GradingTask, graded, lost
 
 AT_ONCE = 256
 _mine = threading.local()
-_nurseries = {unsafe: Nursery(unsafe) for unsafe in (False, True)}
+_parents = {unsafe: Parents(unsafe=unsafe) for unsafe in (False, True)}
 
 
 def grade_remotely(task: GradingTask, unsafe: bool) -> Result:
     """What a worker runs: one task, with the grader of this thread."""
     if getattr(_mine, "grader", None) is None:
-        _mine.grader = _nurseries[unsafe].grader().__enter__()
+        _mine.grader = Grader(parents=_parents[unsafe]).__enter__()
     return graded(_mine.grader, task)
 
 

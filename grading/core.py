@@ -143,18 +143,20 @@ def _identity(cell: Cell | TestCell) -> str | None:
 class Parents:
     """Two sandboxed parents with torch loaded, from which the graders of a machine branch off.
 
-    Thread-safe. Raises `NoSandboxError` where there are no walls and `unsafe` was not asked for.
+    They start when they are first needed. Thread-safe.
     """
 
     def __init__(self, limits: Limits | None = None, unsafe: bool = False) -> None:
-        self.limits, self.unsafe = limits or Limits(), unsafe
+        self.limits, self.unsafe, self.tier = limits or Limits(), unsafe, "none"
         self._lock = threading.Lock()
         self._roles: dict[str, Parent] = {}
         self._rehearsed: set[tuple[Problem, str]] = set()
         self._warm: dict[str, set[str]] = {"student": set(), "test": set()}
+
+    def start(self) -> None:
+        """Nothing if they run. Raises `NoSandboxError` where there are no walls, unless unsafe."""
         with self._lock:
             self._start()
-        self.tier = "none (unsafe)" if unsafe else f"bubblewrap, {_user()}, {_memory(self.limits)}"
 
     def close(self) -> None:
         """End both, and whatever runs below them."""
@@ -163,6 +165,8 @@ class Parents:
         self._roles.clear()
 
     def _start(self) -> None:
+        if self._roles:
+            return
         for role in ("student", "test"):
             self._roles[role] = Parent(role, self.limits, self.unsafe)
         try:
@@ -173,6 +177,8 @@ class Parents:
         except WorkerError as error:
             self.close()
             raise NoSandboxError(f"the sandbox does not start on this machine: {error}") from None
+        walls = f"bubblewrap, {_user()}, {_memory(self.limits)}"
+        self.tier = "none (unsafe)" if self.unsafe else walls
 
     def branches(
         self, problem: Problem, secret: str, limits: Limits
@@ -183,26 +189,25 @@ class Parents:
         """
         with self._lock:
             try:
-                self._prepare(problem, secret)
-                return self._branch(limits), set(self._rehearsed)
+                return self._branches(problem, secret, limits)
             except (WorkerError, OSError):
                 self.close()
-                self._start()
-            self._prepare(problem, secret)
-            return self._branch(limits), set(self._rehearsed)
+            return self._branches(problem, secret, limits)
 
-    def _branch(self, limits: Limits) -> dict[str, Side]:
-        sides = {}
+    def _branches(self, problem: Problem, secret: str, limits: Limits) -> tuple[dict, set]:
+        self._start()
+        self._prepare(problem, secret)
+        sides: dict[str, Side] = {}
         try:
             for role, parent in self._roles.items():
                 sides[role] = parent.branch()
             for side in sides.values():
                 side.wait_until_ready(limits)
-            return sides
         except BaseException:
             for side in sides.values():
                 side.close()
             raise
+        return sides, set(self._rehearsed)
 
     def _prepare(self, problem: Problem, secret: str) -> None:
         """Let the parents load what this problem's own cells import, and try its tests."""
@@ -229,16 +234,24 @@ class Grader:
     def __init__(
         self, limits: Limits | None = None, unsafe: bool = False, parents: Parents | None = None
     ) -> None:
-        self.limits, self.unsafe = limits or Limits(), unsafe
-        self._parents, self._shared = parents, parents is not None
+        self._parents, self._shared = parents or Parents(limits, unsafe), parents is not None
+        self.limits = limits or self._parents.limits
         self._sides: dict[str, Side] = {}
         self._known: set[tuple[Problem, str]] = set()
-        self.tier = parents.tier if parents else "none"
 
     def __enter__(self) -> "Grader":
-        self._parents = self._parents or Parents(self.limits, self.unsafe)
-        self.tier = self._parents.tier
+        self._parents.start()
         return self
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether it grades without walls."""
+        return self._parents.unsafe
+
+    @property
+    def tier(self) -> str:
+        """The walls: who builds them, who one is, and who counts the memory."""
+        return self._parents.tier
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
@@ -248,9 +261,8 @@ class Grader:
     def close(self) -> None:
         """End what runs for this grader; its parents too, unless they are shared."""
         self._let_go()
-        if self._parents and not self._shared:
+        if not self._shared:
             self._parents.close()
-            self._parents = None
 
     def _let_go(self) -> None:
         for side in self._sides.values():

@@ -93,12 +93,17 @@ class _Raw:
     @property
     def line(self) -> str:
         """Its text in one line, however it is indented."""
-        return " ".join(self.source.split())
+        return _one_line(self.source)
 
 
 def read_source(path: Path) -> SourceNotebook:
     """The instructor's notebook in a file. Raises `ValueError` for ids that are there twice."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    return source_of(path.read_text(encoding="utf-8"), path.stem)
+
+
+def source_of(text: str | bytes, name: str) -> SourceNotebook:
+    """The same, of a file's content."""
+    content = json.loads(text)
     cells: list[Cell | TestCell] = []
     written = []
     for raw in content["cells"]:
@@ -118,7 +123,7 @@ def read_source(path: Path) -> SourceNotebook:
         [_name(cell) for cell in cells]
         + [each.grade_id for each in written if each.cell_type != "code"]
     )
-    return SourceNotebook(Problem(path.stem, tuple(cells)), tuple(written), content)
+    return SourceNotebook(Problem(name, tuple(cells)), tuple(written), content)
 
 
 def visible(source: SourceNotebook) -> SourceNotebook:
@@ -326,7 +331,11 @@ def _is_fixed(cell: Cell | TestCell) -> bool:
 
 def _bare(source: str) -> str:
     """A source cell as students see it, in one line."""
-    return " ".join(HIDDEN.sub("", source).split())
+    return _one_line(HIDDEN.sub("", source))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _restored_id(raw: _Raw, fixed: Mapping, source: SourceNotebook) -> str | None:
@@ -369,7 +378,7 @@ def _after_its_question(raws: list[_Raw], source: SourceNotebook, grade_id: str)
     cells = source.content["cells"]
     ids = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in cells]
     before = cells[ids.index(grade_id) - 1] if ids.index(grade_id) else None
-    question = " ".join(_text(before["source"]).split()) if before else None
+    question = _one_line(_text(before["source"])) if before else None
     for place, raw in enumerate(raws[:-1]):
         if raw.line == question:
             return raws[place + 1]

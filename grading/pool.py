@@ -40,18 +40,18 @@ def grade_here(
     A worker is a thread: what it waits for runs in sandboxed processes, branched off parents that
     all workers share. They begin at once, before the first result is asked for.
     """
-    results = _results(tasks, workers, Nursery(unsafe, limits))
+    results = _results(tasks, workers, Parents(limits, unsafe))
     next(results)
     return results
 
 
-def _results(tasks: Iterable[GradingTask], workers: int, nursery: "Nursery") -> Iterator[Any]:
+def _results(tasks: Iterable[GradingTask], workers: int, parents: Parents) -> Iterator[Any]:
     waiting: queue.Queue = queue.Queue(2 * workers)
     done: queue.Queue = queue.Queue(4 * workers)
     stop = threading.Event()
-    arguments = (waiting, done, nursery, stop)
+    arguments = (waiting, done, parents, stop)
     many = [threading.Thread(target=_work, args=arguments, daemon=True) for _ in range(workers)]
-    arguments = (tasks, waiting, done, nursery, many, stop)
+    arguments = (tasks, waiting, done, parents, many, stop)
     manager = threading.Thread(target=_manage, args=arguments, daemon=True)
     try:
         manager.start()
@@ -74,7 +74,7 @@ def _manage(
     tasks: Iterable[GradingTask],
     waiting: Any,
     done: Any,
-    nursery: "Nursery",
+    parents: Parents,
     workers: list[threading.Thread],
     stop: Any,
 ) -> None:
@@ -92,35 +92,14 @@ def _manage(
         _put(waiting, None, stop)
     for worker in workers:
         worker.join()
-    nursery.close()
+    parents.close()
 
 
-class Nursery:
-    """The parents that the workers of one process share, started when the first one asks."""
-
-    def __init__(self, unsafe: bool = False, limits: Limits | None = None) -> None:
-        self.unsafe, self.limits = unsafe, limits
-        self._lock, self._parents = threading.Lock(), None
-
-    def grader(self) -> Grader:
-        """A grader on the shared parents. Raises `NoSandboxError` where there are no walls."""
-        with self._lock:
-            self._parents = self._parents or Parents(self.limits, self.unsafe)
-        return Grader(self.limits, self.unsafe, self._parents)
-
-    def close(self) -> None:
-        """End the parents, if they were started."""
-        with self._lock:
-            if self._parents:
-                self._parents.close()
-                self._parents = None
-
-
-def _work(waiting: Any, done: Any, nursery: Nursery, stop: Any) -> None:
+def _work(waiting: Any, done: Any, parents: Parents, stop: Any) -> None:
     try:
         task = _get(waiting, stop)
         if task is not None:
-            with nursery.grader() as grader:
+            with Grader(parents=parents) as grader:
                 while task is not None:
                     _put(done, (task.key, graded(grader, task)), stop)
                     task = _get(waiting, stop)

@@ -152,6 +152,7 @@ CLONE_NEW = {
     "ns": 0x00020000, "cgroup": 0x02000000, "uts": 0x04000000, "ipc": 0x08000000,
     "user": 0x10000000, "pid": 0x20000000, "net": 0x40000000,
 }  # fmt: skip
+ALL_NEW = sum(CLONE_NEW.values())
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 4, 38, 22, 24
 PR_SET_PDEATHSIG, PR_GET_TID_ADDRESS = 1, 40
@@ -161,6 +162,12 @@ CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID = 0x01000000, 0x00200000
 @cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def _libpython() -> ctypes.PyDLL:
+    """Python's own functions, and the C library's, called without giving up Python's lock."""
+    return ctypes.PyDLL(None, use_errno=True)
 
 
 def _checked(result: int, what: str) -> None:
@@ -175,11 +182,10 @@ def fork_apart() -> int:
     One system call where `unshare` would need a second fork: a process does not enter a process
     namespace that it has made. Raises `OSError` where the kernel refuses.
     """
-    python, thread = ctypes.PyDLL(None, use_errno=True), ctypes.c_uint64()
+    python, thread = _libpython(), ctypes.c_uint64()
     # The C library keeps the number of its thread: the kernel writes the new one in its place.
     known = python.prctl(PR_GET_TID_ADDRESS, ctypes.byref(thread), 0, 0, 0) == 0
-    flags = sum(CLONE_NEW.values())
-    flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID if known else 0
+    flags = ALL_NEW | (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID if known else 0)
     arguments = struct.pack("8Q", flags, 0, thread.value, 0, signal.SIGCHLD, 0, 0, 0)
     python.PyOS_BeforeFork()
     child = python.syscall(CLONE3[0], arguments, len(arguments))
@@ -258,11 +264,8 @@ def seccomp_filter(machine: str) -> list[tuple[int, int, int, int]]:
         if numbers[column] is not None:
             program += [(EQUAL, 0, 1, numbers[column]), (RETURN, 0, 0, ERRNO | EPERM)]
     program += [(EQUAL, 0, 1, CLONE3[column]), (RETURN, 0, 0, ERRNO | ENOSYS)]
-    new = 0
-    for flag in CLONE_NEW.values():
-        new |= flag
     # The first argument lies at offset 16: flags of clone, family of socket.
-    program += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (ANY_BIT, 0, 1, new)]
+    program += [(EQUAL, 0, 4, CLONE[column]), (LOAD, 0, 0, 16), (ANY_BIT, 0, 1, ALL_NEW)]
     program += [(RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ALLOW)]
     program += [(EQUAL, 0, 3, SOCKET[column]), (LOAD, 0, 0, 16), (EQUAL, 1, 0, AF_UNIX)]
     return [*program, (RETURN, 0, 0, ERRNO | EPERM), (RETURN, 0, 0, ALLOW)]

@@ -219,7 +219,7 @@ class Encoder:
         if depth > MAX_DEPTH or self._nodes > MAX_NODES:
             raise WireError("a value is nested too deep or has too many parts to be passed on")
         integers = [item for item in items if type(item) is int]
-        if integers and max(map(int.bit_length, integers)) > MAX_INT_BITS:
+        if integers:
             self._int(max(integers, key=abs))
         return items
 

@@ -71,7 +71,7 @@ class Parent:
 
     def warm(self, modules: list[str]) -> list[str]:
         """Import modules before the fork; returns those that could not be."""
-        self._order([json.dumps({"op": "warm", "modules": modules}).encode()])
+        self._order(json.dumps({"op": "warm", "modules": modules}).encode())
         return self.read(self._control, START_SECONDS)["warm"]
 
     def rehearse(self, cells: list[dict], secret: str) -> list[str]:
@@ -80,19 +80,19 @@ class Parent:
         Returns the modules that it loaded.
         """
         job = memory_file(json.dumps({"cells": cells, "secret": secret}).encode())
-        self._order([b'{"op": "rehearse"}'], job)
+        self._order(b'{"op": "rehearse"}', job)
         return self.read(self._control, 2 * START_SECONDS)["loaded"]
 
     def branch(self) -> "Side":
         """A copy for one worker, to be waited for. Raises `WorkerError` if the parent has ended."""
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._order([b'{"op": "branch"}'], theirs.detach())
+        self._order(b'{"op": "branch"}', theirs.detach())
         return Side(self, mine)
 
-    def _order(self, order: list[bytes], *handles: int) -> None:
+    def _order(self, order: bytes, *handles: int) -> None:
         try:
-            socket.send_fds(self._control, order, handles)
+            socket.send_fds(self._control, [order], handles)
         except OSError as error:
             raise WorkerError(f"the {self.role} side takes no orders: {error}") from None
         finally:

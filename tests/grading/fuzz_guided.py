@@ -9,10 +9,10 @@ MOST_MIB ends the run, and the message is printed.
 """
 
 import argparse
+import io
 import json
 import random
 import re
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,7 @@ from pathlib import Path
 SECONDS, MOST_MIB, LONGEST = 5, 2048, 4096
 DONE = re.compile(r"^Done (\d+) runs in (\d+) second", re.MULTILINE)
 COVERAGE = re.compile(r"cov: (\d+)")
+LATE = "=== Timeout"  # after which atheris may go on
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,13 +48,15 @@ def summary(messages: int, seed: int) -> dict:
         corpus.mkdir()
         own = [sys.executable, "-m", "tests.grading.fuzz_guided", "--corpus", str(corpus)]
         numbers = ["--messages", str(messages), "--seed", str(seed)]
-        done = subprocess.run([*own, *numbers], stderr=subprocess.PIPE, text=True, check=False)
-        ended, reached = DONE.search(done.stderr), COVERAGE.findall(done.stderr)
+        together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run([*own, *numbers], check=False, **together)
+        ended, reached = DONE.search(done.stdout), COVERAGE.findall(done.stdout)
+        well = ended and done.returncode == 0 and LATE not in done.stdout
         kept = len(list(corpus.iterdir()))
     return {
         "messages": int(ended[1]) if ended else 0, "seed": seed,
         "seconds": int(ended[2]) if ended else 0,
-        "found": [] if ended and done.returncode == 0 else done.stderr[-4000:].splitlines(),
+        "found": [] if well else done.stdout[-4000:].splitlines(),
         "reached_first": int(reached[0]) if reached else 0,
         "reached": int(reached[-1]) if reached else 0, "kept": kept,
     }  # fmt: skip
@@ -79,7 +82,7 @@ def fuzz(corpus: Path, messages: int, seed: int) -> None:
         if draw.random() < 0.5:
             try:
                 return mutated(draw, *unpacked(data))[:most]
-            except (ValueError, struct.error, RecursionError):
+            except ValueError:
                 pass
         return atheris.Mutate(data, most)
 
@@ -89,30 +92,29 @@ def fuzz(corpus: Path, messages: int, seed: int) -> None:
     atheris.Fuzz()
 
 
+class Tape(io.BytesIO):
+    """A channel that keeps what is sent, or has it already."""
+
+    sendall, recv_into = io.BytesIO.write, io.BytesIO.readinto
+
+
 def packed(header: dict, buffers: list[bytes]) -> bytes:
     """A message as it is sent."""
     from grading import wire
 
-    text = json.dumps(header).encode()
-    lengths = b"".join(struct.pack("!I", len(buffer)) for buffer in buffers)
-    prefix = struct.pack("!4sIH", wire.MAGIC, len(text), len(buffers))
-    return b"".join([prefix, lengths, text, *buffers])
+    tape = Tape()
+    wire.send(tape, header, buffers)
+    return tape.getvalue()
 
 
 def unpacked(data: bytes) -> tuple[dict, list[bytes]]:
-    """The way back. Raises `ValueError` or `struct.error` for what is no message."""
-    _, length, count = struct.unpack_from("!4sIH", data)
-    place = 10 + 4 * count
-    sizes = struct.unpack_from(f"!{count}I", data, 10)
-    header = json.loads(data[place : place + length])
-    if type(header) is not dict or not header:
-        raise ValueError("no header")
-    place += length
-    buffers = []
-    for size in sizes:
-        buffers.append(data[place : place + size])
-        place += size
-    return header, buffers
+    """The way back. Raises `ValueError` for what is no message."""
+    from grading import wire
+
+    try:
+        return wire.receive(Tape(data))
+    except (wire.WireError, EOFError) as error:
+        raise ValueError("no message") from error
 
 
 if __name__ == "__main__":
